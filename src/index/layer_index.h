@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "codec/encoding.h"
+#include "codec/checkpoint.h"
 #include "index/data_layout.h"
 #include "index/file_table.h"
 #include "oci/digest.h"
@@ -19,8 +19,9 @@ namespace pagein::index {
 // next span's uncompressed_begin), the last ends at tar_size.
 struct Span {
   uint64_t uncompressed_begin = 0;
-  // What codec needs to start here (codec::Checkpoint without the payload).
-  codec::StartPoint start;
+  // What codec::SpanStart needs to start here, but for the payload.
+  codec::CheckpointKind kind = codec::CheckpointKind::identity;
+  uint64_t compressed_bit = 0;
   // The payload (sparse window) in the checkpoints section; size 0: none.
   uint64_t payload_offset = 0;
   uint32_t payload_size = 0;
