@@ -35,15 +35,17 @@ using Status = Result<void>;
 #define PAGEIN_CONCAT(a, b) PAGEIN_CONCAT_(a, b)
 
 // Return the error of a Status or Result expression, else go on.
-#define RETURN_IF_ERROR(expr)                                   \
-  do {                                                          \
-    if (auto&& pagein_status_ = (expr); !pagein_status_.ok())   \
-      return std::move(pagein_status_).error();                 \
+#define RETURN_IF_ERROR(expr) \
+  RETURN_IF_ERROR_(PAGEIN_CONCAT(pagein_status_, __COUNTER__), expr)
+#define RETURN_IF_ERROR_(tmp, expr)                     \
+  do {                                                  \
+    if (auto&& tmp = (expr); !tmp.ok())                 \
+      return std::move(tmp).error();                    \
   } while (0)
 
 // ASSIGN_OR_RETURN(auto x, f()): the value, or return the error.
 #define ASSIGN_OR_RETURN(lhs, expr) \
-  ASSIGN_OR_RETURN_(PAGEIN_CONCAT(pagein_result_, __LINE__), lhs, expr)
+  ASSIGN_OR_RETURN_(PAGEIN_CONCAT(pagein_result_, __COUNTER__), lhs, expr)
 #define ASSIGN_OR_RETURN_(tmp, lhs, expr)         \
   auto tmp = (expr);                              \
   if (!tmp.ok()) return std::move(tmp).error();   \
