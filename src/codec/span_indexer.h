@@ -1,0 +1,73 @@
+// Reads a whole layer blob once, in order, and yields its tar and the
+// checkpoints at which spans begin.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "base/file.h"
+#include "base/result.h"
+#include "codec/checkpoint.h"
+
+namespace pagein::codec {
+
+// Takes decoded bytes as they come. An error stops the decoder, which returns
+// it. Called on the thread that feeds the decoder.
+class OutputSink {
+ public:
+  virtual ~OutputSink() = default;
+  // `piece` is valid during the call only; never empty; up to some 100 KiB.
+  virtual Status on_output(ByteView piece) = 0;
+};
+
+// Takes checkpoints as well, exactly in their place: when on_checkpoint() is
+// called, on_output() has been given checkpoint.uncompressed_offset bytes, no
+// more and no fewer. So a span's digest can be kept by hashing what comes
+// between two calls. The first checkpoint is at offset 0; offsets increase
+// strictly, and output follows each (an empty tar has no checkpoint at all).
+class IndexSink : public OutputSink {
+ public:
+  virtual Status on_checkpoint(Checkpoint checkpoint) = 0;
+};
+
+struct IndexOptions {
+  // Wanted bytes of tar between checkpoints; at least kMinSpacing. A span is
+  // at most about twice as long.
+  uint64_t spacing = 256 << 10;
+};
+inline constexpr uint64_t kMinSpacing = 64 << 10;
+
+struct IndexSummary {
+  uint64_t uncompressed_size = 0;  // of the tar
+  uint64_t compressed_size = 0;    // everything that was fed
+  uint64_t compressed_end = 0;     // bytes up to the end of the last member, without zero padding
+  uint64_t members = 0;            // gzip members; 0 for identity
+  uint64_t checkpoints = 0;
+  uint64_t payload_bytes = 0;  // of all checkpoints
+};
+
+// One pass over one blob: feed() pieces in order, then finish(). Constant
+// memory (under 1 MiB). Deterministic: the checkpoints depend on the blob and
+// the options alone, not on how the blob was cut into pieces.
+//
+// Errors: corrupt_input for a blob that breaks its format, is truncated, or
+// fails its CRC32 or length; whatever the sink returns. After an error only
+// destruction is allowed. Never blocks. Thread-compatible.
+class SpanIndexer {
+ public:
+  virtual ~SpanIndexer() = default;
+  virtual Status feed(ByteView compressed) = 0;
+  virtual Result<IndexSummary> finish() = 0;
+};
+
+// `sink` must outlive the indexer. invalid_argument if options are out of
+// range.
+Result<std::unique_ptr<SpanIndexer>> make_span_indexer(Encoding encoding,
+                                                       const IndexOptions& options,
+                                                       IndexSink& sink);
+
+// From a blob's first bytes (4 are enough, fewer if the blob is shorter):
+// gzip or zstd magic numbers, else plain tar. unsupported for zstd.
+Result<Encoding> detect_encoding(ByteView first_bytes);
+
+}  // namespace pagein::codec
