@@ -91,15 +91,6 @@ Status Inflater::start(const BlockState& state) {
   return begin_symbols();
 }
 
-Result<Inflater::Event> Inflater::run(BitInput& in, OutputBuffer& out, const uint8_t* limit) {
-  return run(in, out, limit, Tail::loose);
-}
-
-Result<Inflater::Event> Inflater::run_exactly(BitInput& in, OutputBuffer& out,
-                                              const uint8_t* limit) {
-  return run(in, out, limit, Tail::exact);
-}
-
 Result<Inflater::Event> Inflater::run(BitInput& in, OutputBuffer& out, const uint8_t* limit,
                                       Tail tail) {
   for (;;) {
@@ -343,7 +334,7 @@ Result<bool> Inflater::decode_one(BitInput& in, OutputBuffer& out) {
     return corrupt("a match reaches back before the data's beginning");
   }
   in.drop(used);
-  if (out.references.active()) out.references.mark(out.next - distance, length);
+  if (out.references.active()) out.references.touch(out.next - distance, length);
   copy_bytes(out.next, distance, length);
   out.next += length;
   return true;

@@ -47,14 +47,16 @@ class Inflater {
   // Begins inside a block. corrupt_input if the codes are unusable.
   Status start(const BlockState& state);
 
-  // Decodes until one of the events; `limit` <= out.limit_end. Output may go
-  // beyond the limit by up to kOutputSlack bytes: some symbols, not a part of
-  // one. corrupt_input for anything that is not valid DEFLATE.
-  Result<Event> run(BitInput& in, OutputBuffer& out, const uint8_t* limit);
+  // What output_limit means.
+  enum class Tail {
+    loose,  // some symbols beyond the limit, up to kOutputSlack bytes
+    exact,  // right after the first symbol that reaches it (or a byte, if stored)
+  };
 
-  // The same, but output_limit comes right after the first symbol that reaches
-  // the limit. Slow; for the last few hundred bytes.
-  Result<Event> run_exactly(BitInput& in, OutputBuffer& out, const uint8_t* limit);
+  // Decodes until one of the events; `limit` <= out.limit_end. corrupt_input
+  // for anything that is not valid DEFLATE.
+  Result<Event> run(BitInput& in, OutputBuffer& out, const uint8_t* limit,
+                    Tail tail = Tail::loose);
 
   // Whether the position is inside a block's data, so that block_state() says
   // something.
@@ -72,7 +74,6 @@ class Inflater {
     symbols,
     end,
   };
-  enum class Tail { loose, exact };
 
   // Each reads a part of a block's header: true when through with it, false
   // when more input is needed.
@@ -85,7 +86,6 @@ class Inflater {
   Status begin_symbols();
 
   Event end_of_block();
-  Result<Event> run(BitInput& in, OutputBuffer& out, const uint8_t* limit, Tail tail);
   Event copy_stored(BitInput& in, OutputBuffer& out, const uint8_t* limit);
   Result<Event> decode_symbols(BitInput& in, OutputBuffer& out, const uint8_t* limit, Tail tail);
   Result<bool> decode_one(BitInput& in, OutputBuffer& out);

@@ -177,7 +177,7 @@ PAGEIN_INLINE LoopExit inflate_loop(BitInput& input, OutputBuffer& output, const
       exit = LoopExit::bad_distance;
       break;
     }
-    if constexpr (kTrack) output.references.mark(out - distance, length);
+    if constexpr (kTrack) output.references.touch(out - distance, length);
     copy_match(out, distance, length);
     out += length;
   } while (in <= in_last && out < limit);

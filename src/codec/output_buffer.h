@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "base/file.h"
-#include "codec/reference_map.h"
+#include "codec/window_references.h"
 
 namespace pagein::codec {
 
@@ -32,7 +32,7 @@ struct OutputBuffer {
   const uint8_t* history;  // matches may not reach before it
   uint8_t* limit_end;      // no limit may be beyond it
   uint64_t offset = 0;     // uncompressed offset of the buffer's first byte
-  ReferenceMap references;
+  WindowReferences references;
 
   uint8_t* data() { return storage.get(); }
   uint64_t next_offset() const { return offset_of(next); }

@@ -16,7 +16,7 @@ namespace pagein::codec {
 class OutputSink {
  public:
   virtual ~OutputSink() = default;
-  // `piece` is valid during the call only; never empty; up to some 100 KiB.
+  // `piece` is valid during the call only; never empty; at most some 350 KiB.
   virtual Status on_output(ByteView piece) = 0;
 };
 
@@ -31,11 +31,17 @@ class IndexSink : public OutputSink {
 };
 
 struct IndexOptions {
-  // Wanted bytes of tar between checkpoints; at least kMinSpacing. A span is
-  // at most about twice as long.
+  // Wanted bytes of tar between checkpoints. A span is mostly up to a quarter
+  // shorter or longer, and never longer than twice this and a bit
+  // (max_span_bytes).
   uint64_t spacing = 256 << 10;
 };
 inline constexpr uint64_t kMinSpacing = 64 << 10;
+inline constexpr uint64_t kMaxSpacing = 1 << 30;
+
+// A checkpoint inside a block comes after the symbol that reaches twice the
+// spacing; a symbol is at most 258 bytes.
+constexpr uint64_t max_span_bytes(uint64_t spacing) { return 2 * spacing + 258; }
 
 struct IndexSummary {
   uint64_t uncompressed_size = 0;  // of the tar
