@@ -114,8 +114,9 @@ const uint8_t* GzipIndexer::limit(Inflater::Tail& tail) {
     stop = std::min(stop, pending_->offset + kWindowBytes);
   } else if (best_) {
     stop = std::min(stop, last_ + latest_);
-  } else if (last_ + 2 * spacing_ < stop + kOutputSlack && member_.inflater().in_block()) {
-    stop = std::min(stop, last_ + 2 * spacing_);
+  } else if (const uint64_t deadline = last_ + 2 * spacing_;
+             deadline < stop + kOutputSlack && (now < deadline || member_.inflater().in_block())) {
+    stop = std::min(stop, deadline);
     tail = Inflater::Tail::exact;
   }
   return output_.at(std::max(stop, now));

@@ -139,9 +139,7 @@ Result<bool> Inflater::read_block_header(BitInput& in) {
       return true;
     case 1:
       block_.type = BlockType::fixed;
-      block_.litlen_lengths = fixed_code().litlen_lengths;
-      block_.distance_lengths = fixed_code().distance_lengths;
-      state_ = State::symbols;
+      RETURN_IF_ERROR(begin_symbols());
       return true;
     case 2:
       block_.type = BlockType::dynamic;
@@ -216,9 +214,12 @@ Result<bool> Inflater::read_code_lengths(BitInput& in) {
   return true;
 }
 
-// From the code lengths in block_.
+// From the type and, where dynamic, the code lengths in block_.
 Status Inflater::begin_symbols() {
-  if (block_.type == BlockType::dynamic) {
+  if (block_.type == BlockType::fixed) {
+    block_.litlen_lengths = fixed_code().litlen_lengths;
+    block_.distance_lengths = fixed_code().distance_lengths;
+  } else {
     if (block_.litlen_lengths[256] == 0) return corrupt("a block has no code for its end");
     if (!build_litlen_table(block_.litlen_lengths, litlen_)) {
       return corrupt("a block's code for literals and lengths is not a complete code");
