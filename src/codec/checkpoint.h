@@ -24,6 +24,13 @@ enum class CheckpointKind : uint8_t {
   // 4 is for the start of a zstd frame, 5 for a block inside one.
 };
 
+// A checkpoint without its payload, as the layer index keeps it. A value.
+struct StartPoint {
+  CheckpointKind kind = CheckpointKind::identity;
+  uint64_t compressed_bit = 0;  // position in the blob, in bits
+  bool operator==(const StartPoint&) const = default;
+};
+
 // A place where decoding can start. The payload (see checkpoint_payload.h for
 // its format) is opaque to everybody but this folder; it may be empty for
 // block_boundary too, when nothing before the checkpoint is referenced.
