@@ -7,11 +7,15 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "index/file_table.h"
 
 namespace pagein::index {
+
+// 16 TiB: EROFS counts the blocks of a device in 32 bits.
+inline constexpr uint64_t kMaxDataSize = uint64_t{1} << 44;
 
 // `length` bytes of the tar at `tar_offset` are the bytes of the data file at
 // `data_offset`. What no extent covers is zero.
@@ -60,6 +64,8 @@ class DataLayout {
   std::pair<size_t, size_t> extents_in_tar(uint64_t tar_begin, uint64_t tar_end) const;
 
  private:
+  class Builder;
+
   uint64_t data_size_ = 0;
   std::vector<Extent> extents_;
   std::vector<Region> regions_;

@@ -18,6 +18,22 @@ namespace pagein::index {
 using EntryId = uint32_t;
 inline constexpr EntryId kRootEntry = 0;
 
+// Caps on one layer. Names and paths: what Linux takes (NAME_MAX, PATH_MAX
+// without the final NUL), so a path is at most 2048 components deep.
+inline constexpr uint32_t kMaxEntries = 16 << 20;
+inline constexpr uint32_t kMaxSegments = 16 << 20;  // of all sparse files
+inline constexpr uint64_t kMaxStringBytes = 1 << 30;  // names, targets, xattrs
+inline constexpr size_t kMaxNameBytes = 255;
+inline constexpr size_t kMaxPathBytes = 4095;
+// Seconds since 1970: the last whole one that 63 bits of nanoseconds reach
+// (2262), where containerd bounds times too.
+inline constexpr int64_t kMaxMtime = 9'223'372'035;
+// The kernel's dev_t.
+inline constexpr uint32_t kMaxDevMajor = 0xfff;
+inline constexpr uint32_t kMaxDevMinor = 0xfffff;
+// What a directory has that no tar entry describes.
+inline constexpr uint16_t kImpliedMode = 0755;
+
 // Blocks of a layer's data file and of the EROFS image over it, in bytes.
 inline constexpr uint64_t kBlockSize = 4096;
 
@@ -79,6 +95,14 @@ struct Entry {
 //  F3 names are 1..255 bytes, without '/' and NUL, never "." or ".." (opaque: empty).
 //  F4 tar ranges of regular files ascend and do not overlap.
 //  F5 sparse segments ascend, do not overlap, are not empty, end at or before size.
+//  F6 paths are at most kMaxPathBytes long.
+//  F7 hard-link targets are normalised paths: names as in F3 joined by '/'.
+//     Symlink targets are 1..kMaxPathBytes bytes without NUL.
+//  F8 an entry's xattrs are sorted by name, each name once; names are 1..255
+//     bytes without NUL, values up to 64 KiB.
+//  F9 0 <= mtime_sec <= kMaxMtime, mtime_nsec < 10^9. Whiteouts, opaque marks
+//     and implied directories have no attributes: mode (kImpliedMode for the
+//     latter), owner and time are 0, and there are no xattrs.
 // The same path may occur more than once; the later entry replaces the earlier.
 class FileTable {
  public:
@@ -102,6 +126,7 @@ class FileTable {
 
  private:
   friend class FileTableBuilder;
+  friend class FileTableParser;
   struct XattrRef {
     uint32_t name_offset, name_length, value_offset, value_length;
   };

@@ -19,9 +19,7 @@ namespace pagein::index {
 // next span's uncompressed_begin), the last ends at tar_size.
 struct Span {
   uint64_t uncompressed_begin = 0;
-  // What codec::SpanStart needs to start here, but for the payload.
-  codec::CheckpointKind kind = codec::CheckpointKind::identity;
-  uint64_t compressed_bit = 0;
+  codec::StartPoint start;
   // The payload (sparse window) in the checkpoints section; size 0: none.
   uint64_t payload_offset = 0;
   uint32_t payload_size = 0;
@@ -35,6 +33,7 @@ struct LayerIndex {
   uint64_t layer_size = 0;   // of that blob, bytes
   oci::Digest diff_id;       // of the uncompressed tar
   uint64_t tar_size = 0;     // bytes
+  uint64_t span_spacing = 0;  // bytes of tar wanted per span, for information
   FileTable files;
   DataLayout layout;
   std::vector<Span> spans;
