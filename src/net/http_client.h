@@ -6,9 +6,9 @@
 // libcurl lets a paused HTTP/2 stream buffer up to its 32 MiB window. HTTP/2
 // can be allowed per request.
 //
-// Redirects are followed here and not by libcurl: at most 10 hops, and at the
-// first hop to another origin (scheme, host, port) the Authorization and
-// Cookie headers are dropped for good.
+// Redirects are followed here and not by libcurl: at most 10 hops, and from the
+// first hop to another origin (scheme, host, port) on only headers that carry
+// no secrets go along (Accept, Content-Type, Range, If-Range).
 #pragma once
 
 #include <chrono>
@@ -107,9 +107,10 @@ class ResponseHandler {
   virtual ~ResponseHandler() = default;
   virtual void on_headers(const ResponseHead& head) = 0;
   virtual void on_data(ByteView data) = 0;
-  // unavailable: connection refused, reset, TLS or DNS failure, stalled;
-  // timeout: the deadline passed; cancelled; invalid_argument: a bad URL;
-  // corrupt_input: not HTTP.
+  // unavailable: connection refused, reset or stalled, DNS; timeout: the
+  // deadline passed; cancelled; invalid_argument: a bad URL; corrupt_input: not
+  // HTTP, or more redirects than allowed; failed_precondition: TLS certificate
+  // not trusted, or a CA or client certificate file that cannot be used.
   virtual void on_done(Status status) = 0;
 };
 
