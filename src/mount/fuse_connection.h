@@ -117,11 +117,12 @@ class FuseConnection {
   void release();
 
  private:
-  FuseConnection(std::shared_ptr<FusePoller> poller, std::shared_ptr<FuseSession> session)
-      : poller_(std::move(poller)), session_(std::move(session)) {}
+  FuseConnection(std::shared_ptr<FusePoller> poller, std::shared_ptr<FuseSession> session,
+                 uint64_t id);
 
-  std::shared_ptr<FusePoller> poller_;
-  std::shared_ptr<FuseSession> session_;
+  const std::shared_ptr<FusePoller> poller_;
+  const std::shared_ptr<FuseSession> session_;
+  const uint64_t id_;  // the poller's name for the session
   UniqueFd mount_;
 };
 
