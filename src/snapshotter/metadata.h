@@ -13,11 +13,9 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "base/mutex.h"
 #include "base/result.h"
 #include "snapshotter/types.h"
 
@@ -34,7 +32,6 @@ struct ChainLayer {
 struct Stack {
   int64_t id = 0;
   Kind kind = Kind::active;
-  std::string layer;                // of the snapshot itself; empty: ordinary
   std::vector<ChainLayer> parents;  // topmost first
 };
 
@@ -50,6 +47,12 @@ struct NewRemoteSnapshot {
   std::string parent;
   Labels labels;
   std::string layer;
+};
+
+struct Committed {
+  std::string name;
+  Labels labels;
+  Usage usage;
 };
 
 struct Record {
@@ -101,8 +104,7 @@ class Metadata {
 
   // not_found: no such key; already_exists: the name is taken;
   // failed_precondition: not active. Answers the id.
-  Result<int64_t> commit(const std::string& key, const NewSnapshot& committed, const Usage& usage,
-                         Time now);
+  Result<int64_t> commit(const std::string& key, const Committed& committed, Time now);
   // failed_precondition: it has children.
   Result<Removed> remove(const std::string& key);
   Result<Record> get(const std::string& key);
@@ -111,13 +113,12 @@ class Metadata {
   Result<Stack> stack(const std::string& key);
   // Ordered by name (bytewise).
   Result<std::vector<Info>> list();
-  Result<std::vector<std::string>> keys(Kind kind);
+  // Layer references of remote snapshots, each once.
   Result<std::vector<std::string>> layers();
+  Result<bool> layer_used(const std::string& layer);
 
   // Calls `fn` with every id while no snapshot can be created or removed.
   Status with_ids(const std::function<Status(const std::vector<int64_t>&)>& fn);
-  // Ids are given from `id` upwards from now on.
-  Status start_ids_at(int64_t id);
 
  private:
   class Impl;

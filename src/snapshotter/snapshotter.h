@@ -9,18 +9,20 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "base/result.h"
-#include "snapshotter/metadata.h"
 #include "snapshotter/mounts.h"
 #include "snapshotter/remote_backend.h"
 #include "snapshotter/types.h"
 
 namespace pagein::snapshotter {
+
+class Metadata;
+class RemovalQueue;
+struct NewSnapshot;
+struct Stack;
 
 // When a removed snapshot's folder is deleted.
 enum class Removal {
@@ -43,7 +45,7 @@ struct ReattachReport {
 // Invariants, named by the tests:
 //  I1  A folder below ROOT/snapshots without a row is an orphan and goes at
 //      the next start or Cleanup; a row of an ordinary snapshot has its folder
-//      (it is renamed into place before the row is committed).
+//      (it is made before the row is committed).
 //  I2  An id is never used twice.
 //  I3  At most one remote snapshot exists for a (snapshot.ref, parent).
 //  I4  Every holder that the backend knows is an active or view snapshot.
@@ -88,24 +90,29 @@ class Snapshotter {
   Status cleanup();
 
  private:
-  struct Created;
   Snapshotter(SnapshotterOptions options, std::unique_ptr<Metadata> metadata,
               OverlayFeatures features);
 
-  Result<std::vector<Mount>> create(const NewSnapshot& snapshot);
   Result<bool> offer_to_backend(const std::string& parent, const Labels& labels);
-  Result<std::vector<Mount>> mount_stack(const Stack& stack);
+  Result<std::vector<Mount>> create(const NewSnapshot& snapshot);
+  Status make_folders(const Stack& stack);
+  Result<std::vector<Mount>> mount_new(const Stack& stack);
+  Status inherit_root(const Stack& stack, const std::string& parent);
+  Status attach(const Stack& stack);
   Result<std::vector<std::string>> lower_dirs(const Stack& stack);
-  Status inherit_root(const Stack& stack, const std::vector<std::string>& lowers);
-  void discard(const std::string& key);
+  Result<std::vector<std::string>> mount_run(const Stack& stack, size_t top, size_t end);
+  std::vector<Mount> mounts_of(const Stack& stack, std::vector<std::string> lowers);
+  void drop_layer(const std::string& layer, const std::string& name);
+  void delete_folder(int64_t id);
   std::filesystem::path dir_of(int64_t id) const;
   std::filesystem::path fs_of(int64_t id) const;
-  std::vector<std::string> orphans(const std::vector<int64_t>& live) const;
+  static bool has_remote(const Stack& stack);
 
   SnapshotterOptions options_;
   std::filesystem::path snapshots_dir_;
   std::unique_ptr<Metadata> metadata_;
   OverlayFeatures features_;
+  std::unique_ptr<RemovalQueue> removals_;
 };
 
 }  // namespace pagein::snapshotter
