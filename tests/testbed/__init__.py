@@ -1,0 +1,19 @@
+"""Starts the real parts (registry, containerd, pageind, links, faults) for black-box tests and benchmarks.
+
+Every part is a context manager and leaves nothing behind. See README.md in this folder.
+"""
+
+from testbed.containerd import Containerd, CtrError, drop_caches
+from testbed.pagein import Pagein
+from testbed.pageind import Pageind
+from testbed.pki import PrivateCa
+from testbed.process import TestbedError, wait_until
+from testbed.registry import Registry
+from testbed.service_manager import ServiceManager
+from testbed.skopeo import copy_layout
+from testbed.token_server import TokenServer
+
+__all__ = [
+    "Containerd", "CtrError", "Pagein", "Pageind", "PrivateCa", "Registry", "ServiceManager", "TestbedError",
+    "TokenServer", "copy_layout", "drop_caches", "wait_until",
+]
