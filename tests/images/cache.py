@@ -38,11 +38,16 @@ def get(name, key, build):
     with _locked(folder / f"{name}.lock"):
         if target.is_dir():
             return target
+        for abandoned in folder.glob(f"{name}-{'[0-9a-f]' * 16}.tmp"):
+            shutil.rmtree(abandoned, ignore_errors=True)
         work = folder / f"{name}-{key}.tmp"
-        shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         started = time.monotonic()
-        build(work)
+        try:
+            build(work)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
         (work / "build-seconds").write_text(f"{time.monotonic() - started:.1f}\n")
         work.rename(target)
         _drop_old(folder, name, target)
@@ -58,6 +63,6 @@ def _locked(path):
 
 def _drop_old(folder, name, keep):
     """Removes other versions of `name` that nobody has used for two weeks."""
-    for other in folder.glob(f"{name}-" + "[0-9a-f]" * 16):
+    for other in folder.glob(f"{name}-{'[0-9a-f]' * 16}"):
         if other != keep and time.time() - other.stat().st_mtime > _KEEP_SECONDS:
             shutil.rmtree(other, ignore_errors=True)

@@ -6,7 +6,7 @@ import shutil
 
 from images import cache
 
-NAMES = ["small"]
+NAMES = ["small", "python", "nodeapp", "nasty", "nasty-parser"]
 _HERE = pathlib.Path(__file__).resolve().parent
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 

@@ -48,7 +48,7 @@ def bytes_digest(data):
 
 
 class Layout:
-    """An OCI layout folder under construction. add_image() any number of times; every call updates index.json."""
+    """An OCI layout folder under construction; layer files are moved into it. add_image() any number of times; every call updates index.json."""
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
@@ -56,6 +56,7 @@ class Layout:
         self.blobs.mkdir(parents=True, exist_ok=True)
         (self.folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
         self._index = []
+        self._stored = {}
 
     def add_image(self, name, layers, config, docker=False):
         """Adds an image under ref name `name`; config: the `config` object (Cmd, Env, ...). Returns its descriptor."""
@@ -73,11 +74,13 @@ class Layout:
         return descriptor
 
     def _add_layer(self, layer, docker):
-        digest = file_digest(layer.path)
-        target = self.blobs / digest.removeprefix("sha256:")
-        if not target.exists():
-            layer.path.rename(target)
-        return _descriptor(digest, target.stat().st_size, _docker_type(layer.media_type) if docker else layer.media_type)
+        """Moves the layer's file into the layout, once; images may share layers."""
+        if layer.path not in self._stored:
+            self._stored[layer.path] = file_digest(layer.path)
+            layer.path.rename(self.blobs / self._stored[layer.path].removeprefix("sha256:"))
+        digest = self._stored[layer.path]
+        size = blob_path(self.folder, digest).stat().st_size
+        return _descriptor(digest, size, _docker_type(layer.media_type) if docker else layer.media_type)
 
     def _add_bytes(self, data, media_type):
         digest = bytes_digest(data)
@@ -102,7 +105,7 @@ def image_config(layers, config):
 
 
 def load_manifest(layout, name):
-    """(manifest object, {digest: path}) of image `name` in a layout folder."""
+    """(manifest object, paths of its layers' blobs) of image `name` in a layout folder."""
     layout = pathlib.Path(layout)
     index = json.loads((layout / "index.json").read_text())
     for entry in index["manifests"]:
@@ -126,7 +129,7 @@ def write_docker_archive(layout, name, target, tag):
         for number, (layer, path) in enumerate(zip(manifest["layers"], layer_paths)):
             layer_names.append(f"layer{number:03d}.tar")
             data = path.read_bytes()
-            _add_member(archive, layer_names[-1], gzip.decompress(data) if "gzip" in layer["mediaType"] else data)
+            _add_member(archive, layer_names[-1], gzip.decompress(data) if layer["mediaType"].endswith("gzip") else data)
         _add_member(archive, config_name, config)
         listing = [{"Config": config_name, "RepoTags": [tag], "Layers": layer_names}]
         _add_member(archive, "manifest.json", json.dumps(listing).encode())

@@ -1,0 +1,1 @@
+"""Layers with every oddity that tar and gzip allow, written byte by byte."""
