@@ -1,0 +1,261 @@
+#include "convert/layer_indexer.h"
+
+#include <deque>
+#include <optional>
+#include <thread>
+
+#include "base/guard.h"
+#include "base/mutex.h"
+#include "base/sha256.h"
+#include "codec/span_indexer.h"
+#include "index/file_table_builder.h"
+#include "tar/stream_reader.h"
+
+namespace pagein::convert {
+namespace {
+
+constexpr size_t kReadSize = 256 << 10;
+constexpr size_t kBatchSize = 1 << 20;
+constexpr size_t kBatches = 6;
+
+// A piece of the tar and the checkpoints within it.
+struct Batch {
+  Bytes tar;
+  struct Mark {
+    size_t at;  // in `tar`
+    codec::Checkpoint checkpoint;
+  };
+  std::vector<Mark> marks;
+};
+
+// A bounded queue of batches with their return path: buffers are used again,
+// since allocating them costs a third more CPU.
+class BatchQueue {
+ public:
+  // An empty batch to fill; nullopt once the consumer has given up.
+  std::optional<Batch> take_free() {
+    MutexLock lock(mutex_);
+    while (free_.empty() && made_ >= kBatches && !abandoned_) wake_.wait(mutex_);
+    if (abandoned_) return std::nullopt;
+    if (free_.empty()) {
+      ++made_;
+      Batch batch;
+      batch.tar.reserve(kBatchSize + (kBatchSize >> 2));
+      return batch;
+    }
+    Batch batch = std::move(free_.back());
+    free_.pop_back();
+    return batch;
+  }
+  void push(Batch batch) {
+    MutexLock lock(mutex_);
+    full_.push_back(std::move(batch));
+    wake_.notify_all();
+  }
+  void close() {
+    MutexLock lock(mutex_);
+    closed_ = true;
+    wake_.notify_all();
+  }
+  // nullopt at the end.
+  std::optional<Batch> take_full() {
+    MutexLock lock(mutex_);
+    while (full_.empty() && !closed_) wake_.wait(mutex_);
+    if (full_.empty()) return std::nullopt;
+    Batch batch = std::move(full_.front());
+    full_.pop_front();
+    return batch;
+  }
+  void give_back(Batch batch) {
+    batch.tar.clear();
+    batch.marks.clear();
+    MutexLock lock(mutex_);
+    free_.push_back(std::move(batch));
+    wake_.notify_all();
+  }
+  void abandon() {
+    MutexLock lock(mutex_);
+    abandoned_ = true;
+    wake_.notify_all();
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar wake_;
+  std::deque<Batch> full_ GUARDED_BY(mutex_);
+  std::vector<Batch> free_ GUARDED_BY(mutex_);
+  size_t made_ GUARDED_BY(mutex_) = 0;
+  bool closed_ GUARDED_BY(mutex_) = false;
+  bool abandoned_ GUARDED_BY(mutex_) = false;
+};
+
+// What happens to the decoded tar: hashed as a whole and span by span, and
+// read for its entries. Confined to the analysing thread until it has ended.
+class Analyzer {
+ public:
+  Analyzer() : reader_(files_) {}
+
+  Status add(const Batch& batch) {
+    const ByteView tar(batch.tar);
+    size_t at = 0;
+    for (const Batch::Mark& mark : batch.marks) {
+      RETURN_IF_ERROR(take(tar.subspan(at, mark.at - at)));
+      at = mark.at;
+      end_span();
+      open_ = mark.checkpoint;
+    }
+    return take(tar.subspan(at));
+  }
+
+  Status finish() {
+    end_span();
+    return reader_.finish();
+  }
+
+  uint64_t tar_size() const { return reader_.offset(); }
+  oci::Digest diff_id() { return oci::Digest(whole_.finish()); }
+  index::LayerIndexBuilder& builder() { return builder_; }
+  index::FileTableBuilder& files() { return files_; }
+  size_t spans() const { return spans_; }
+
+ private:
+  Status take(ByteView piece) {
+    if (piece.empty()) return {};
+    whole_.update(piece);
+    span_.update(piece);
+    return reader_.feed(piece);
+  }
+  void end_span() {
+    if (!open_) return;
+    builder_.add_span(open_->uncompressed_offset, {open_->kind, open_->compressed_bit},
+                      open_->payload, span_.finish());
+    span_.reset();
+    open_.reset();
+    ++spans_;
+  }
+
+  Sha256 whole_;
+  Sha256 span_;
+  std::optional<codec::Checkpoint> open_;
+  index::LayerIndexBuilder builder_;
+  index::FileTableBuilder files_;
+  tar::StreamReader reader_;
+  size_t spans_ = 0;
+};
+
+// Cuts the decoder's output into batches.
+class Batcher : public codec::IndexSink {
+ public:
+  explicit Batcher(BatchQueue& queue) : queue_(queue) {}
+
+  Status on_output(ByteView piece) override {
+    RETURN_IF_ERROR(ensure_batch());
+    batch_->tar.insert(batch_->tar.end(), piece.begin(), piece.end());
+    if (batch_->tar.size() >= kBatchSize) send();
+    return {};
+  }
+  Status on_checkpoint(codec::Checkpoint checkpoint) override {
+    RETURN_IF_ERROR(ensure_batch());
+    batch_->marks.push_back({batch_->tar.size(), std::move(checkpoint)});
+    return {};
+  }
+  void send() {
+    if (batch_) queue_.push(*std::exchange(batch_, std::nullopt));
+  }
+
+ private:
+  Status ensure_batch() {
+    if (batch_) return {};
+    batch_ = queue_.take_free();
+    if (!batch_) return Error(Code::cancelled, "the layer's analysis has stopped");
+    return {};
+  }
+  BatchQueue& queue_;
+  std::optional<Batch> batch_;
+};
+
+// Fills `out` as far as the stream goes.
+Result<size_t> read_some(ByteStream& stream, std::span<uint8_t> out, size_t least) {
+  size_t filled = 0;
+  while (filled < least) {
+    ASSIGN_OR_RETURN(const size_t n, stream.read(out.subspan(filled)));
+    if (n == 0) break;
+    filled += n;
+  }
+  return filled;
+}
+
+struct Decoded {
+  codec::Encoding encoding{};
+  uint64_t compressed = 0;
+};
+
+Result<Decoded> decode(ByteStream& blob, BatchQueue& queue, const IndexLayerOptions& options) {
+  Batcher batcher(queue);
+  Bytes buffer(kReadSize);
+  ASSIGN_OR_RETURN(size_t length, read_some(blob, buffer, 4));
+  Decoded decoded;
+  ASSIGN_OR_RETURN(decoded.encoding, codec::detect_encoding(ByteView(buffer).first(length)));
+  codec::IndexOptions index_options;
+  index_options.spacing = options.spacing;
+  ASSIGN_OR_RETURN(auto indexer,
+                   codec::make_span_indexer(decoded.encoding, index_options, batcher));
+  while (length > 0) {
+    if (options.stop != nullptr && options.stop->load(std::memory_order_relaxed)) {
+      return Error(Code::cancelled, "stopped");
+    }
+    RETURN_IF_ERROR(indexer->feed(ByteView(buffer).first(length)));
+    decoded.compressed += length;
+    if (options.progress) options.progress(decoded.compressed);
+    ASSIGN_OR_RETURN(length, blob.read(buffer));
+  }
+  RETURN_IF_ERROR(indexer->finish());
+  batcher.send();
+  return decoded;
+}
+
+}  // namespace
+
+Result<IndexedLayer> index_layer(ByteStream& blob, const oci::Descriptor& layer,
+                                 const oci::Digest& diff_id, const IndexLayerOptions& options) {
+  BatchQueue queue;
+  Analyzer analyzer;
+  Status analysis;
+  std::thread thread([&] {
+    guard("index-layer", [&] {
+      while (auto batch = queue.take_full()) {
+        analysis = analyzer.add(*batch);
+        if (!analysis.ok()) break;
+        queue.give_back(*std::move(batch));
+      }
+      if (analysis.ok()) return;
+      queue.abandon();
+    });
+  });
+  Result<Decoded> decoded = decode(blob, queue, options);
+  queue.close();
+  thread.join();
+  // What the analysis said is the cause where both ended with an error.
+  if (!analysis.ok()) return analysis.error();
+  if (!decoded.ok()) return decoded.error();
+  RETURN_IF_ERROR(analyzer.finish());
+
+  IndexedLayer result;
+  result.facts.encoding = decoded->encoding;
+  result.facts.layer_digest = layer.digest;
+  result.facts.layer_size = layer.size;
+  result.facts.diff_id = analyzer.diff_id();
+  result.facts.tar_size = analyzer.tar_size();
+  result.facts.span_spacing = options.spacing;
+  if (result.facts.diff_id != diff_id) {
+    return Error(Code::corrupt_input, "the layer's tar has diffID " + result.facts.diff_id.str() +
+                                          ", but the image's config says " + diff_id.str());
+  }
+  result.spans = analyzer.spans();
+  const index::FileTable files = analyzer.files().finish();
+  result.files = files.size();
+  ASSIGN_OR_RETURN(result.index, analyzer.builder().finish(result.facts, files));
+  return result;
+}
+
+}  // namespace pagein::convert

@@ -1,0 +1,174 @@
+#include "convert/publish.h"
+
+#include <set>
+
+#include "oci/annotations.h"
+#include "oci/media_types.h"
+
+namespace pagein::convert {
+namespace {
+
+namespace media = oci::media_type;
+
+// On each indexed layer: with other settings the same layer is indexed anew.
+constexpr std::string_view kSettings = "io.pagein.index.settings";
+// On the referrer of the base image.
+constexpr std::string_view kAcceleratedDigest = "io.pagein.accelerated.digest";
+constexpr std::string_view kAcceleratedTag = "io.pagein.accelerated.tag";
+
+std::string settings_text(uint64_t spacing) { return "v1;spacing=" + std::to_string(spacing); }
+
+// The manifest of one platform: the base's config and layers, with OCI media
+// types over the same bytes, and the indexes' locations.
+oci::Manifest accelerated_manifest(const PlatformImage& image, const PlatformReport& platform,
+                                   const ConvertReport& report, uint64_t spacing) {
+  oci::Manifest manifest;
+  manifest.config = image.manifest.config;
+  manifest.config.media_type = oci::to_oci_media_type(manifest.config.media_type);
+  manifest.annotations = image.manifest.annotations;
+  for (size_t i = 0; i < image.manifest.layers.size(); ++i) {
+    oci::Descriptor layer = image.manifest.layers[i];
+    layer.media_type = oci::to_oci_media_type(layer.media_type);
+    const LayerReport& layer_report = report.layers[platform.layers[i]];
+    if (layer_report.outcome != LayerOutcome::left) {
+      index::set_index_location(&layer, layer_report.index);
+      layer.annotations[std::string(kSettings)] = settings_text(spacing);
+    }
+    manifest.layers.push_back(std::move(layer));
+  }
+  return manifest;
+}
+
+// Keeps the index blobs alive: a registry's garbage collector knows only what
+// manifests name as layers.
+oci::Manifest artifact_manifest(const oci::Descriptor& subject, const PlatformReport& platform,
+                                const ConvertReport& report) {
+  oci::Manifest artifact;
+  artifact.artifact_type = media::kLayerIndexArtifact;
+  artifact.config = oci::empty_descriptor();
+  artifact.subject = subject;
+  std::set<oci::Digest> seen;
+  for (const size_t i : platform.layers) {
+    const LayerReport& layer = report.layers[i];
+    if (layer.outcome == LayerOutcome::left || !seen.insert(layer.index.digest).second) continue;
+    oci::Descriptor blob;
+    blob.media_type = media::kLayerIndex;
+    blob.digest = layer.index.digest;
+    blob.size = layer.index.size;
+    blob.annotations[std::string(oci::annotation::kLayerDigest)] = layer.layer.digest.str();
+    artifact.layers.push_back(std::move(blob));
+  }
+  return artifact;
+}
+
+Status push_base_blobs(registry::ImageSource& source, registry::ImageDestination& destination,
+                       const PlatformImage& image, std::set<oci::Digest>* done) {
+  if (done->insert(image.manifest.config.digest).second) {
+    ASSIGN_OR_RETURN(const oci::Descriptor config,
+                     registry::put_blob(destination, image.config_bytes,
+                                        image.manifest.config.media_type));
+    if (config.digest != image.manifest.config.digest) {
+      return Error(Code::internal, "the config blob changed on its way");
+    }
+  }
+  for (const oci::Descriptor& layer : image.manifest.layers) {
+    const oci::LayerType type = oci::parse_layer_type(layer.media_type);
+    if ((type.known && type.foreign) || !done->insert(layer.digest).second) continue;
+    RETURN_IF_ERROR(registry::copy_blob(source, destination, layer));
+  }
+  return {};
+}
+
+// A referrer must lie beside its subject.
+bool same_repository(const registry::ImageSource& source, registry::ImageDestination& destination) {
+  const auto from = source.repository();
+  const auto to = destination.as_source()->repository();
+  return from && to && from->name() == to->name();
+}
+
+Status publish_referrer(registry::ImageDestination& destination, const ConvertReport& report) {
+  oci::Manifest referrer;
+  referrer.artifact_type = media::kAcceleratedArtifact;
+  referrer.config = oci::empty_descriptor();
+  referrer.layers.push_back(oci::empty_descriptor());
+  referrer.subject = report.base;
+  referrer.subject->annotations.clear();
+  referrer.subject->platform.reset();
+  referrer.annotations[std::string(kAcceleratedDigest)] = report.accelerated.digest.str();
+  referrer.annotations[std::string(kAcceleratedTag)] = destination.tag();
+  ASSIGN_OR_RETURN(const oci::Descriptor put,
+                   destination.put_referrer(oci::serialize(referrer), media::kOciManifest));
+  static_cast<void>(put);
+  return {};
+}
+
+}  // namespace
+
+std::map<oci::Digest, index::IndexLocation> find_published_indexes(
+    registry::ImageDestination& destination, uint64_t spacing) {
+  std::map<oci::Digest, index::IndexLocation> known;
+  const auto source = destination.as_source();
+  const auto root = source->resolve(destination.tag());
+  if (!root.ok() || !oci::is_index(root->media_type)) return known;
+  const auto bytes = source->read_manifest(*root);
+  if (!bytes.ok()) return known;
+  const auto index = oci::parse_index(as_bytes(*bytes), root->media_type);
+  if (!index.ok()) return known;
+  for (const oci::Descriptor& entry : index->manifests) {
+    if (!oci::is_manifest(entry.media_type)) continue;
+    const auto manifest_bytes = source->read_manifest(entry);
+    if (!manifest_bytes.ok()) continue;
+    const auto manifest = oci::parse_manifest(as_bytes(*manifest_bytes), entry.media_type);
+    if (!manifest.ok()) continue;
+    for (const oci::Descriptor& layer : manifest->layers) {
+      const auto location = index::parse_index_location(layer);
+      if (!location || layer.annotation(kSettings) != settings_text(spacing)) continue;
+      oci::Descriptor blob;
+      blob.media_type = media::kLayerIndex;
+      blob.digest = location->digest;
+      blob.size = location->size;
+      const auto there = destination.has_blob(blob);
+      if (there.ok() && *there) known[layer.digest] = *location;
+    }
+  }
+  return known;
+}
+
+Status publish(registry::ImageSource& source, registry::ImageDestination& destination,
+               const BaseImage& base, const ConvertOptions& options, ConvertReport* report) {
+  oci::ImageIndex index;
+  std::set<oci::Digest> done;
+  for (size_t i = 0; i < base.images.size(); ++i) {
+    const PlatformImage& image = base.images[i];
+    PlatformReport& platform = report->platforms[i];
+    RETURN_IF_ERROR(push_base_blobs(source, destination, image, &done));
+    const std::string manifest =
+        oci::serialize(accelerated_manifest(image, platform, *report, options.spacing));
+    ASSIGN_OR_RETURN(oci::Descriptor pushed,
+                     destination.put_manifest(manifest, media::kOciManifest, ""));
+    platform.manifest = pushed.digest;
+    const oci::Manifest artifact = artifact_manifest(pushed, platform, *report);
+    pushed.platform = image.platform;
+    index.manifests.push_back(std::move(pushed));
+    if (artifact.layers.empty()) continue;
+    ASSIGN_OR_RETURN(const oci::Descriptor config,
+                     registry::put_blob(destination, oci::kEmptyBlob, media::kEmpty));
+    static_cast<void>(config);
+    ASSIGN_OR_RETURN(oci::Descriptor artifact_pushed,
+                     destination.put_manifest(oci::serialize(artifact), media::kOciManifest, ""));
+    artifact_pushed.artifact_type = media::kLayerIndexArtifact;
+    oci::Platform unknown;
+    unknown.os = unknown.architecture = "unknown";
+    artifact_pushed.platform = unknown;
+    index.manifests.push_back(std::move(artifact_pushed));
+  }
+  ASSIGN_OR_RETURN(report->accelerated, destination.put_manifest(oci::serialize(index),
+                                                                 media::kOciIndex,
+                                                                 destination.tag()));
+  if (options.referrer == ConvertOptions::Referrer::publish && same_repository(source, destination)) {
+    RETURN_IF_ERROR(publish_referrer(destination, *report));
+  }
+  return {};
+}
+
+}  // namespace pagein::convert

@@ -1,0 +1,55 @@
+// Loads the rest of every image behind the containers that run from it.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+
+#include "base/mutex.h"
+#include "fetch/layer_pager.h"
+
+namespace pagein::fetch {
+
+struct BackgroundOptions {
+  size_t max_flights = 4;  // at once, over all layers
+  // While demand keeps the link busy, one flight may start this often.
+  std::chrono::milliseconds trickle{250};
+  // After a failed flight its layer rests for this long, doubled up to the cap.
+  std::chrono::milliseconds first_rest{1000};
+  std::chrono::milliseconds max_rest{60000};
+};
+
+// Layers are loaded in the order they were added, the next one beginning when
+// the one before has no more to start. Flights start only while no demand read
+// is under way or was a moment ago. Thread-safe; never blocks.
+class Background {
+ public:
+  // Called on a worker thread when a layer is settled (complete, or
+  // quarantined): for graduation of its mounts.
+  using Settled = std::function<void(const std::shared_ptr<LayerPager>&)>;
+
+  Background(Context& context, std::shared_ptr<net::Client> client, BackgroundOptions options,
+             Settled settled);
+  ~Background();
+
+  // Adding twice is adding once; a settled layer is reported and not kept.
+  void add(std::shared_ptr<LayerPager> pager);
+  void remove(const std::shared_ptr<LayerPager>& pager);
+
+  // Starts no more flights. For a stop, or an operator.
+  void pause();
+  void resume();
+
+  struct Progress {
+    size_t layers = 0;   // waiting or loading
+    size_t flights = 0;  // under way
+    bool paused = false;
+  };
+  Progress progress() const;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace pagein::fetch

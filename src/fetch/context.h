@@ -1,0 +1,80 @@
+// What all layers' page-in shares: threads, decoders, counters, and the rule
+// that background work yields to demand.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/mutex.h"
+#include "codec/span_decoder.h"
+#include "fetch/worker_pool.h"
+#include "net/http_client.h"
+
+namespace pagein::fetch {
+
+struct ContextOptions {
+  // A demand read gives up after this long, with an error.
+  std::chrono::seconds deadline{120};
+  size_t demand_threads = 2;
+  size_t background_threads = 2;
+  // Compressed bytes of one background request.
+  uint64_t background_run = 1 << 20;
+  // Longest read-ahead of a sequential reader, uncompressed bytes.
+  uint64_t max_read_ahead = 4 << 20;
+  // Times that bytes which fail verification are fetched again.
+  unsigned verify_retries = 2;
+};
+
+// Monotonic; indexed by net::Priority where an array.
+struct Counters {
+  std::atomic<uint64_t> bytes[net::kPriorityCount] = {};  // compressed, received
+  std::atomic<uint64_t> spans[net::kPriorityCount] = {};  // verified
+  std::atomic<uint64_t> flights[net::kPriorityCount] = {};
+  std::atomic<uint64_t> reads{0};         // ranges asked for that were not there
+  std::atomic<uint64_t> joined{0};        // of them, waited for a flight of another
+  std::atomic<uint64_t> verify_failures{0};
+  std::atomic<uint64_t> errors{0};        // reads that ended in an error
+  std::atomic<uint64_t> store_full{0};    // spans served from memory, disk full
+  std::atomic<uint64_t> wait_us{0};       // of demand reads, summed
+};
+
+// Thread-safe. Must outlive the pagers that use it.
+class Context {
+ public:
+  explicit Context(ContextOptions options);
+  ~Context();
+
+  const ContextOptions& options() const { return options_; }
+  WorkerPool& pool(net::Priority priority) {
+    return priority == net::Priority::background ? background_pool_ : demand_pool_;
+  }
+  Counters& counters() { return counters_; }
+
+  // A decoder owns some 350 KiB of buffers: they are used again.
+  std::unique_ptr<codec::SpanStream> take_decoder();
+  void give_back(std::unique_ptr<codec::SpanStream> decoder);
+
+  // Demand reads under way, and when the last one ended.
+  void demand_begins() { demand_active_.fetch_add(1); }
+  void demand_ends();
+  // Somebody waits, or did a moment ago: background work stays off the link.
+  bool demand_busy() const;
+
+  // Joins the threads; flights that still decode come to their end first.
+  void stop();
+
+ private:
+  const ContextOptions options_;
+  Counters counters_;
+  std::atomic<uint64_t> demand_active_{0};
+  std::atomic<int64_t> demand_ended_us_{0};
+  Mutex mutex_;
+  std::vector<std::unique_ptr<codec::SpanStream>> decoders_ GUARDED_BY(mutex_);
+  WorkerPool demand_pool_;
+  WorkerPool background_pool_;
+};
+
+}  // namespace pagein::fetch

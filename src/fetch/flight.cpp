@@ -1,0 +1,326 @@
+#include "fetch/flight.h"
+
+#include "base/log.h"
+#include "base/sha256.h"
+
+namespace pagein::fetch {
+
+// Passes one read's callbacks on, with the generation they belong to.
+class Flight::Sink : public registry::BlobSink {
+ public:
+  Sink(std::shared_ptr<Flight> flight, uint64_t generation, Part part)
+      : flight_(std::move(flight)), generation_(generation), part_(part) {}
+  void on_data(ByteView bytes) override { flight_->on_data(generation_, part_, bytes); }
+  void on_done(Status status) override {
+    flight_->on_read_done(generation_, part_, std::move(status));
+  }
+
+ private:
+  const std::shared_ptr<Flight> flight_;
+  const uint64_t generation_;
+  const Part part_;
+};
+
+class Flight::Output : public codec::OutputSink {
+ public:
+  explicit Output(Flight& flight) : flight_(flight) {}
+  Status on_output(ByteView piece) override { return flight_.on_output(piece); }
+
+ private:
+  Flight& flight_;
+};
+
+Flight::Flight(Context& context, std::shared_ptr<const index::LayerIndex> index,
+               std::vector<LayerOrigin> origins, Run run, net::Priority priority,
+               std::shared_ptr<FlightOwner> owner)
+    : context_(context),
+      index_(std::move(index)),
+      origins_(std::move(origins)),
+      run_(run),
+      owner_(std::move(owner)),
+      priority_(priority),
+      next_span_(run.first) {}
+
+Flight::~Flight() = default;
+
+void Flight::start() {
+  {
+    MutexLock lock(mutex_);
+    context_.counters().flights[static_cast<size_t>(priority_)]++;
+  }
+  issue_reads();
+}
+
+void Flight::issue_reads() {
+  const LayerOrigin& origin = origins_[attempts_ % origins_.size()];
+  const index::Span& first = index_->spans[next_span_];
+  const uint64_t begin = codec::first_byte(first.start.compressed_bit);
+  const uint64_t end = run_.last < index_->spans.size()
+                           ? codec::end_byte(index_->spans[run_.last].start.compressed_bit)
+                           : index_->layer_size;
+  registry::BlobRead data;
+  data.digest = index_->layer_digest;
+  data.blob_size = index_->layer_size;
+  data.offset = begin;
+  data.length = end - begin;
+  registry::BlobRead payload;
+  payload.digest = origin.index_blob;
+  payload.blob_size = origin.index_blob_size;
+  payload.offset = index_->head_size + first.payload_offset;
+  payload.length = first.payload_size;
+
+  uint64_t generation;
+  {
+    MutexLock lock(mutex_);
+    if (ended_) return;
+    generation = ++generation_;
+    data.priority = payload.priority = priority_;
+    input_.clear();
+    payload_.clear();
+    payload_ready_ = payload.length == 0;
+    data_ended_ = received_ = false;
+    failure_.reset();
+    reads_.clear();
+  }
+  data.deadline = payload.deadline = net::Clock::now() + context_.options().deadline;
+
+  const auto self = shared_from_this();
+  Reads reads;
+  if (payload.length > 0) {
+    reads.emplace_back(origin.source, origin.source->read(
+        payload, std::make_shared<Sink>(self, generation, Part::payload)));
+  }
+  reads.emplace_back(origin.source, origin.source->read(
+      data, std::make_shared<Sink>(self, generation, Part::data)));
+  {
+    MutexLock lock(mutex_);
+    if (generation == generation_ && !ended_) {
+      reads_ = std::move(reads);
+      return;
+    }
+  }
+  cancel_reads(reads);
+}
+
+void Flight::promote() {
+  Reads old;
+  {
+    MutexLock lock(mutex_);
+    if (ended_ || priority_ == net::Priority::demand) return;
+    priority_ = net::Priority::demand;
+    // An idle worker that has it must not keep its reader waiting.
+    if (running_ != 0) WorkerPool::boost(running_);
+    else if (scheduled_) post_work();
+    // What already flows is as fast as a new request would be.
+    if (received_ || scheduled_) return;
+    old = abandon_reads();
+  }
+  cancel_reads(old);
+  issue_reads();
+}
+
+void Flight::cancel() {
+  Reads old;
+  {
+    MutexLock lock(mutex_);
+    if (ended_) return;
+    old = abandon_reads();
+    failure_ = Error(Code::cancelled, "page-in called off");
+    schedule();
+  }
+  cancel_reads(old);
+}
+
+// Their callbacks are ignored from here on. A source may call back from
+// inside cancel(), so that happens without the lock.
+Flight::Reads Flight::abandon_reads() {
+  ++generation_;
+  return std::exchange(reads_, {});
+}
+
+void Flight::cancel_reads(const Reads& reads) {
+  for (const auto& [source, id] : reads) source->cancel(id);
+}
+
+void Flight::on_data(uint64_t generation, Part part, ByteView bytes) {
+  MutexLock lock(mutex_);
+  if (generation != generation_ || ended_) return;
+  context_.counters().bytes[static_cast<size_t>(priority_)] += bytes.size();
+  received_ = true;
+  if (part == Part::payload) {
+    payload_.insert(payload_.end(), bytes.begin(), bytes.end());
+    return;
+  }
+  input_.emplace_back(bytes.begin(), bytes.end());
+  schedule();
+}
+
+void Flight::on_read_done(uint64_t generation, Part part, Status status) {
+  MutexLock lock(mutex_);
+  if (generation != generation_ || ended_) return;
+  if (!status.ok()) {
+    failure_ = std::move(status).error();
+  } else if (part == Part::payload) {
+    payload_ready_ = true;
+  } else {
+    data_ended_ = true;
+  }
+  schedule();
+}
+
+void Flight::schedule() {
+  if (scheduled_ || ended_) return;
+  scheduled_ = true;
+  post_work();
+}
+
+void Flight::post_work() {
+  context_.pool(priority_).post([self = shared_from_this()] { self->work(); });
+}
+
+void Flight::work() {
+  {
+    MutexLock lock(mutex_);
+    // After promote() two workers may have been asked; the second finds the
+    // work being done, or done.
+    if (running_ != 0 || !scheduled_) return;
+    running_ = WorkerPool::current_thread();
+  }
+  while (step()) {
+  }
+}
+
+// One piece of work; false where there is none until the next callback.
+bool Flight::step() {
+  std::optional<Error> failure;
+  std::deque<Bytes> input;
+  Bytes payload;
+  bool ended;
+  {
+    MutexLock lock(mutex_);
+    if (ended_) {
+      running_ = 0;
+      return false;
+    }
+    if (failure_) {
+      failure = std::move(failure_);
+    } else {
+      if (!payload_ready_ || (input_.empty() && !data_ended_)) {
+        scheduled_ = false;
+        running_ = 0;
+        return false;
+      }
+      input.swap(input_);
+      if (!decoding_) payload.swap(payload_);
+    }
+    ended = data_ended_;
+  }
+  if (failure) {
+    end(std::move(*failure));
+    return false;
+  }
+  if (!decoding_) {
+    if (decoder_ == nullptr) decoder_ = context_.take_decoder();
+    const index::Span& first = index_->spans[next_span_];
+    const uint64_t length = index_->span_end(run_.last - 1) - first.uncompressed_begin;
+    tar_.clear();
+    decoding_ = true;
+    Status started = decoder_->start({first.start.kind, first.start.compressed_bit, payload}, length);
+    if (!started.ok()) {
+      retry_or_end(std::move(started).error());
+      return true;
+    }
+  }
+  for (const Bytes& chunk : input) {
+    if (Status status = decode(chunk); !status.ok()) {
+      retry_or_end(std::move(status).error());
+      return true;
+    }
+  }
+  if (next_span_ == run_.last) {
+    end({});
+    return false;
+  }
+  if (ended) {
+    retry_or_end(Error(Code::corrupt_input, "the compressed bytes end before the span does"));
+  }
+  return true;
+}
+
+Status Flight::decode(const Bytes& chunk) {
+  Output output(*this);
+  return decoder_->feed(chunk, output);
+}
+
+Status Flight::on_output(ByteView piece) {
+  while (!piece.empty()) {
+    const index::Span& span = index_->spans[next_span_];
+    const uint64_t length = index_->span_end(next_span_) - span.uncompressed_begin;
+    if (tar_.empty()) tar_.reserve(length);
+    const size_t take = std::min<uint64_t>(piece.size(), length - tar_.size());
+    tar_.insert(tar_.end(), piece.begin(), piece.begin() + static_cast<ptrdiff_t>(take));
+    piece = piece.subspan(take);
+    if (tar_.size() == length) RETURN_IF_ERROR(finish_span());
+  }
+  return {};
+}
+
+Status Flight::finish_span() {
+  if (sha256(tar_) != index_->spans[next_span_].digest) {
+    return Error(Code::corrupt_input, "decoded bytes do not have the digest that the index gives");
+  }
+  owner_->on_span(next_span_, tar_);
+  tar_.clear();
+  ++next_span_;
+  return {};
+}
+
+void Flight::retry_or_end(Error error) {
+  context_.counters().verify_failures++;
+  decoding_ = false;
+  const unsigned limit =
+      std::max<unsigned>(context_.options().verify_retries, static_cast<unsigned>(origins_.size()) - 1);
+  if (error.code != Code::corrupt_input || attempts_ >= limit) {
+    end(error.with_context(describe()));
+    return;
+  }
+  log::warn("bytes that were fetched do not verify and are fetched again",
+            {{"layer", index_->layer_digest.str()},
+             {"from", origins_[attempts_ % origins_.size()].name},
+             {"span", next_span_},
+             {"why", error.message}});
+  ++attempts_;
+  Reads old;
+  {
+    MutexLock lock(mutex_);
+    old = abandon_reads();
+  }
+  cancel_reads(old);
+  issue_reads();
+}
+
+void Flight::end(Status status) {
+  std::shared_ptr<FlightOwner> owner;
+  net::Priority priority;
+  Reads old;
+  {
+    MutexLock lock(mutex_);
+    if (ended_) return;
+    ended_ = true;
+    scheduled_ = false;
+    running_ = 0;
+    old = abandon_reads();
+    owner = std::move(owner_);
+    priority = priority_;
+  }
+  cancel_reads(old);
+  context_.give_back(std::move(decoder_));
+  if (owner) owner->on_flight_end(run_, priority, std::move(status));
+}
+
+std::string Flight::describe() const {
+  return "span " + std::to_string(next_span_) + " of layer " + index_->layer_digest.str() +
+         " from " + origins_[attempts_ % origins_.size()].name;
+}
+
+}  // namespace pagein::fetch

@@ -1,0 +1,115 @@
+// Page-in of one layer.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/sha256.h"
+#include "fetch/context.h"
+#include "fetch/flight.h"
+#include "store/layer.h"
+
+namespace pagein::fetch {
+
+// Thread-safe; nothing here blocks except copy_out() (page cache or disk).
+// Invariants:
+//  P1 At most one flight brings a span at a time; all who want it wait for it.
+//  P2 A failed flight is never remembered: the next read tries anew.
+//  P3 Each completion is called exactly once, without a lock held, on a worker
+//     thread or inside want().
+class LayerPager : public FlightOwner, public std::enable_shared_from_this<LayerPager> {
+ public:
+  using Completion = std::function<void(Status)>;
+
+  // `context` must outlive the pager and its flights. `origins` may be empty
+  // for a layer that is complete.
+  static std::shared_ptr<LayerPager> make(Context& context, std::shared_ptr<store::Layer> layer,
+                                          std::vector<LayerOrigin> origins);
+  ~LayerPager() override;
+
+  store::Layer& layer() const { return *layer_; }
+  // Where to fetch from, best first; replaces what was there.
+  void set_origins(std::vector<LayerOrigin> origins);
+  // "registry.example/app" of the first one; "" if there is none.
+  std::string origin_name() const;
+
+  // All of the data range is there: answer from layer().data_fd() at once.
+  bool ready(uint64_t data_offset, uint64_t length) const {
+    return layer_->has_data(data_offset, length);
+  }
+  // Fetches what is missing of the data range; `done` says when copy_out() can
+  // give it. Errors: unavailable, timeout, corrupt_input, unauthenticated, ...
+  void want(uint64_t data_offset, uint64_t length, net::Priority priority, Completion done);
+  // After want() was ok. Also has what the disk had no room for, for a while;
+  // unavailable if even that is gone (want it again).
+  Status copy_out(uint64_t data_offset, std::span<uint8_t> out);
+
+  // Starts one background flight over the first spans that are missing and on
+  // no flight yet; false if there are none, or there is nowhere to fetch from.
+  // `done` comes on a worker thread.
+  bool start_background_run(Completion done);
+  // Nothing left to fetch, and the diffID was compared (or failed to).
+  bool settled() const;
+  // Hashes what is present in order, up to the first gap; at the end of the
+  // tar marks the layer complete or quarantines it. Blocks on disk: for worker
+  // threads. Called after each background flight and by whoever finds a layer
+  // full but not complete.
+  void advance_proof();
+
+  // Ends all flights soon; their waiters get `cancelled`.
+  void cancel_all();
+
+  // FlightOwner
+  void on_span(size_t span, ByteView tar) override;
+  void on_flight_end(const Run& run, net::Priority priority, Status status) override;
+
+ private:
+  struct Waiter;
+  struct Pending {
+    std::shared_ptr<Flight> flight;
+    std::vector<std::shared_ptr<Waiter>> waiters;
+  };
+  LayerPager(Context& context, std::shared_ptr<store::Layer> layer,
+             std::vector<LayerOrigin> origins);
+
+  bool is_here(size_t span) const REQUIRES(mutex_);
+  std::shared_ptr<Flight> make_flight(Run run, net::Priority priority) REQUIRES(mutex_);
+  Run read_ahead(Run run) REQUIRES(mutex_);
+  static void settle(std::vector<std::shared_ptr<Waiter>>& waiters, const Status& status);
+  void keep_aside(size_t span, ByteView tar);
+  void copy_from_aside(const Bytes& tar, size_t span, uint64_t data_offset,
+                       std::span<uint8_t> out) const;
+
+  Context& context_;
+  const std::shared_ptr<store::Layer> layer_;
+
+  mutable Mutex mutex_;
+  std::vector<LayerOrigin> origins_ GUARDED_BY(mutex_);
+  std::unordered_map<size_t, Pending> pending_ GUARDED_BY(mutex_);
+  // Completion of each background flight, by its first span.
+  std::map<size_t, Completion> background_ GUARDED_BY(mutex_);
+  size_t background_cursor_ GUARDED_BY(mutex_) = 0;
+  // Sequential readers: where one is expected next, and how much it got.
+  struct Stream {
+    size_t next = 0;
+    size_t length = 0;
+  };
+  std::vector<Stream> streams_ GUARDED_BY(mutex_);
+  size_t next_stream_ GUARDED_BY(mutex_) = 0;
+  // Spans that the disk had no room for, newest last.
+  std::map<size_t, std::shared_ptr<const Bytes>> aside_ GUARDED_BY(mutex_);
+  std::deque<size_t> aside_order_ GUARDED_BY(mutex_);
+  std::optional<Error> write_error_ GUARDED_BY(mutex_);  // since the last flight's end
+
+  Mutex proof_mutex_;  // held while hashing: only one worker proves
+  Sha256 proof_ GUARDED_BY(proof_mutex_);
+  size_t proof_next_ GUARDED_BY(proof_mutex_) = 0;
+  std::atomic<bool> proven_{false};
+};
+
+}  // namespace pagein::fetch

@@ -1,0 +1,71 @@
+#include "fetch/worker_pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "base/guard.h"
+
+namespace pagein::fetch {
+namespace {
+
+// Best effort: without it background work competes like any other thread.
+void become_idle() {
+  sched_param none{};
+  sched_setscheduler(0, SCHED_IDLE, &none);
+}
+
+}  // namespace
+
+int WorkerPool::current_thread() { return ::gettid(); }
+
+void WorkerPool::boost(int thread) {
+  sched_param none{};
+  sched_setscheduler(thread, SCHED_OTHER, &none);
+}
+
+WorkerPool::WorkerPool(std::string name, size_t threads, Weight weight)
+    : name_(std::move(name)), weight_(weight) {
+  for (size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
+}
+
+WorkerPool::~WorkerPool() { stop(); }
+
+void WorkerPool::post(std::function<void()> task) {
+  {
+    MutexLock lock(mutex_);
+    if (stopping_) return;
+    queue_.push_back(std::move(task));
+  }
+  wake_.notify_one();
+}
+
+void WorkerPool::stop() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+}
+
+void WorkerPool::run() {
+  pthread_setname_np(pthread_self(), name_.substr(0, 15).c_str());
+  if (weight_ == Weight::idle) become_idle();
+  for (;;) {
+    std::function<void()> task;
+    {
+      MutexLock lock(mutex_);
+      while (queue_.empty() && !stopping_) wake_.wait(mutex_);
+      if (queue_.empty()) return;
+      task = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    guard(name_, task);
+    if (weight_ == Weight::idle && sched_getscheduler(0) != SCHED_IDLE) become_idle();
+  }
+}
+
+}  // namespace pagein::fetch

@@ -1,0 +1,71 @@
+#include "node/config.h"
+
+#include <gtest/gtest.h>
+
+#include "node/trust.h"
+
+namespace pagein::node {
+namespace {
+
+TEST(Config, EmptyTextGivesTheDefaults) {
+  const Config config = parse_config("").value();
+  EXPECT_EQ(config.root, "/var/lib/pagein");
+  EXPECT_EQ(config.fetch.deadline, std::chrono::seconds(120));
+  EXPECT_TRUE(config.trust.repositories.empty());
+}
+
+TEST(Config, ReadsEverySection) {
+  const Config config = parse_config(R"(
+root = "/data/pagein"
+metrics_address = "127.0.0.1:9464"
+[log]
+level = "debug"
+format = "json"
+[trust]
+repositories = ["registry.example/team/*", "registry.example/one"]
+[registry]
+plain_http = ["registry.lan:5000"]
+[fetch]
+deadline_seconds = 30
+background = false
+[mount]
+threads = 4
+)").value();
+  EXPECT_EQ(config.root, "/data/pagein");
+  EXPECT_EQ(config.log.format, log::Format::json);
+  EXPECT_EQ(config.trust.repositories.size(), 2u);
+  EXPECT_TRUE(config.registry.plain_http.contains("registry.lan:5000"));
+  EXPECT_EQ(config.fetch.deadline, std::chrono::seconds(30));
+  EXPECT_FALSE(config.fetch.background);
+  EXPECT_EQ(config.mount.threads, 4u);
+}
+
+TEST(Config, ErrorsNameLineAndKey) {
+  auto message = [](std::string_view text) { return parse_config(text).error().message; };
+  EXPECT_EQ(message("\nroot = 5"), "line 2: root must be a text");
+  EXPECT_EQ(message("[fetch]\ndeadline_seconds = 0"),
+            "line 2: fetch.deadline_seconds must be a whole number from 1 to 86400");
+  EXPECT_EQ(message("[fetch]\ndeadlin_seconds = 5"),
+            "line 2: fetch.deadlin_seconds is not a known setting");
+  EXPECT_EQ(message("root = \"var\""), "line 1: root must be an absolute path");
+  EXPECT_NE(message("[trust]\nrepositories = [\"r.example/a*\"]").find("host/prefix/*"),
+            std::string::npos);
+  EXPECT_FALSE(parse_config("a = [").ok());
+}
+
+TEST(Trust, PatternsMatchWholePathElements) {
+  const TrustPolicy policy({"r.example/team/*", "r.example/one"});
+  auto trusts = [&](std::string_view text) {
+    return policy.trusts(oci::Reference::parse(text).value());
+  };
+  EXPECT_TRUE(trusts("r.example/team/app:1"));
+  EXPECT_TRUE(trusts("r.example/team/sub/app"));
+  EXPECT_TRUE(trusts("r.example/one:latest"));
+  EXPECT_FALSE(trusts("r.example/team2/app"));
+  EXPECT_FALSE(trusts("r.example/one/more"));
+  EXPECT_FALSE(trusts("other.example/team/app"));
+  EXPECT_FALSE(TrustPolicy({}).trusts(oci::Reference::parse("r.example/one").value()));
+}
+
+}  // namespace
+}  // namespace pagein::node

@@ -1,0 +1,16 @@
+// What the merge of a run of layers asks about ordinary layers below it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tree/merge.h"
+
+namespace pagein::node {
+
+// Looks `path` up in unpacked layers' folders, topmost first, as overlayfs
+// would: a whiteout (device 0:0) or a file ends the search. Blocks on disk.
+decltype(tree::MergeOptions::lower_directory) lower_directory_lookup(
+    std::vector<std::string> directories);
+
+}  // namespace pagein::node

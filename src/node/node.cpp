@@ -1,0 +1,143 @@
+// Start and stop of the node; serving layers is in node_layers.cpp, images
+// mounted by hand in node_manual.cpp.
+#include "node/node.h"
+
+#include "base/guard.h"
+#include "base/log.h"
+#include "registry/docker_config.h"
+
+namespace pagein::node {
+namespace {
+
+// What a crash may cost in fetching again.
+constexpr std::chrono::seconds kSyncInterval{5};
+
+}  // namespace
+
+Result<std::unique_ptr<Node>> Node::start(const Config& config,
+                                          std::vector<mount::StoredFd> fds) {
+  std::unique_ptr<Node> node(new Node(config));
+  RETURN_IF_ERROR(node->open(std::move(fds)));
+  return node;
+}
+
+Node::~Node() { stop(); }
+
+Status Node::open(std::vector<mount::StoredFd> fds) {
+  RETURN_IF_ERROR(make_dirs(config_.root, 0711));
+  ASSIGN_OR_RETURN(store_, store::LayerStore::open(config_.root));
+  RETURN_IF_ERROR(open_registry());
+  fetch::ContextOptions context_options;
+  context_options.deadline = config_.fetch.deadline;
+  context_ = std::make_unique<fetch::Context>(context_options);
+  ASSIGN_OR_RETURN(layers_, Layers::open(*context_, *store_, session_, config_.root));
+  fetch::BackgroundOptions background_options;
+  background_options.max_flights = config_.fetch.background_flights;
+  background_ = std::make_unique<fetch::Background>(
+      *context_, session_->client_ptr(), background_options,
+      [this](const std::shared_ptr<fetch::LayerPager>& pager) { on_settled(pager); });
+  RETURN_IF_ERROR(open_mounts(std::move(fds)));
+  restore_manual();
+  syncer_ = std::thread([this] { guard("store-sync", [this] { sync_loop(); }); });
+  return {};
+}
+
+Status Node::open_registry() {
+  net::ClientOptions client_options;
+  client_options.max_connections_per_origin = config_.fetch.connections_per_host;
+  client_options.max_background_per_origin = config_.fetch.background_flights;
+  registry::SessionOptions options;
+  ASSIGN_OR_RETURN(options.client, net::Client::create(client_options));
+  options.client->set_class_bandwidth(net::Priority::background,
+                                      config_.fetch.background_bytes_per_second);
+  options.plain_http = config_.registry.plain_http;
+  const std::filesystem::path docker_config =
+      config_.registry.docker_config.empty()
+          ? registry::DockerConfigCredentials::default_path()
+          : config_.registry.docker_config;
+  if (!docker_config.empty()) {
+    options.credentials = std::make_shared<registry::DockerConfigCredentials>(docker_config);
+  }
+  if (!config_.registry.ca_file.empty()) {
+    auto tls = std::make_shared<net::TlsOptions>();
+    tls->ca_file = config_.registry.ca_file;
+    options.tls = std::move(tls);
+  }
+  ASSIGN_OR_RETURN(session_, registry::Session::create(std::move(options)));
+  return {};
+}
+
+Status Node::open_mounts(std::vector<mount::StoredFd> fds) {
+  mount::FuseServer::Options server_options;
+  server_options.threads = config_.mount.threads;
+  ASSIGN_OR_RETURN(fuse_server_, mount::FuseServer::start(server_options));
+  engine_ = mount::make_erofs_engine(*fuse_server_);
+  const std::filesystem::path scratch = config_.root / "probe";
+  RETURN_IF_ERROR(make_dirs(scratch, 0700));
+  probe_ = engine_->probe(scratch);
+  for (const std::string& finding : probe_.findings) {
+    log::info("mount engine", {{"engine", engine_->name()}, {"finding", finding}});
+  }
+  if (!probe_.usable) {
+    log::error("no mount engine works on this kernel: every image is loaded the ordinary way",
+               {{"engine", engine_->name()}});
+  }
+  ImageMountsOptions options;
+  options.root = config_.root;
+  options.caching =
+      config_.mount.buffered ? mount::DeviceCaching::buffered : mount::DeviceCaching::direct;
+  options.load_rest = [this](const std::shared_ptr<fetch::LayerPager>& pager) { load_rest(pager); };
+  mounts_ = std::make_unique<ImageMounts>(*context_, *layers_, *engine_, fd_store_,
+                                          std::move(options));
+  return mounts_->restore(std::move(fds));
+}
+
+void Node::load_rest(const std::shared_ptr<fetch::LayerPager>& pager) {
+  if (config_.fetch.background) background_->add(pager);
+}
+
+void Node::on_settled(const std::shared_ptr<fetch::LayerPager>& pager) {
+  const store::Layer& layer = pager->layer();
+  if (layer.quarantined()) return;  // logged where it was found
+  log::info("layer is complete", {{"layer", layer.index()->layer_digest.str()},
+                                  {"bytes", layer.index()->tar_size}});
+}
+
+void Node::sync_loop() {
+  MutexLock lock(mutex_);
+  while (!stopping_) {
+    stop_wake_.wait_for(mutex_, kSyncInterval);
+    if (stopping_) return;
+    mutex_.unlock();
+    if (Status status = store_->sync_all(); !status.ok()) {
+      log::warn("the store cannot be synced", {{"why", status.error().message}});
+    }
+    mutex_.lock();
+  }
+}
+
+void Node::stop() {
+  {
+    MutexLock lock(mutex_);
+    if (stopping_) return;
+    stopping_ = true;
+  }
+  stop_wake_.notify_all();
+  if (syncer_.joinable()) syncer_.join();
+  if (background_) background_->pause();
+  // Serving threads end first: nothing new is asked for. Requests that are
+  // pending stay with the kernel for a successor.
+  mounts_.reset();
+  fuse_server_.reset();
+  if (layers_) {
+    for (const auto& pager : layers_->active()) pager->cancel_all();
+  }
+  if (context_) context_->stop();
+  if (store_) {
+    if (Status status = store_->close_cleanly(); !status.ok()) {
+      log::warn("the store was not closed cleanly", {{"why", status.error().message}});
+    }
+  }
+}
+
+}  // namespace pagein::node

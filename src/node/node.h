@@ -1,0 +1,130 @@
+// The node daemon's core: images that this node serves lazily.
+#pragma once
+
+#include <deque>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/result.h"
+#include "fetch/background.h"
+#include "mount/engine.h"
+#include "mount/fd_store.h"
+#include "node/config.h"
+#include "node/image.h"
+#include "node/image_mounts.h"
+#include "node/layers.h"
+#include "node/trust.h"
+#include "registry/session.h"
+#include "snapshotter/remote_backend.h"
+#include "store/layer_store.h"
+
+namespace pagein::node {
+
+// Implements what the snapshotter asks for, and images mounted by hand.
+// Thread-safe; calls may block on network and disk.
+class Node : public snapshotter::RemoteBackend {
+ public:
+  // Opens the store, probes the engine, continues the mounts of a predecessor.
+  // failed_precondition: another daemon uses the root; unsupported: this
+  // kernel has no mount engine that works.
+  static Result<std::unique_ptr<Node>> start(const Config& config,
+                                             std::vector<mount::StoredFd> fds);
+  ~Node() override;
+
+  // RemoteBackend
+  Result<std::optional<std::string>> prepare_layer(
+      const snapshotter::LayerRequest& request) override;
+  Result<std::vector<std::string>> mount_run(const snapshotter::RunRequest& request) override;
+  void release(const std::string& holder) override;
+  Result<snapshotter::Usage> usage(const std::string& layer) override;
+  void remove_layer(const std::string& layer, const std::string& name) override;
+  void finish_reattach(const std::vector<std::string>& live_layers) override;
+
+  // An image mounted by hand (`pagein mount`), read-only at `dir`. `location`
+  // as registry::parse_location takes it: whoever names it as root trusts it.
+  Status mount_image(const std::string& location, const std::filesystem::path& dir);
+  // not_found: nothing was mounted there by mount_image.
+  Status unmount_image(const std::filesystem::path& dir);
+
+  // Why layers were not served lazily, newest last; for `pagein why`.
+  struct Decline {
+    std::string image;
+    std::string layer;  // digest, or chain ID where that is not known
+    std::string reason;
+  };
+  std::vector<Decline> declines() const;
+
+  struct Manual {
+    std::filesystem::path dir;
+    std::string location;
+  };
+  std::vector<Manual> manual_mounts() const;
+  std::vector<ImageMounts::ChainStatus> images() const { return mounts_->list(); }
+  const Config& config() const { return config_; }
+  fetch::Context& fetch_context() { return *context_; }
+  fetch::Background& background() { return *background_; }
+  Layers& layers() { return *layers_; }
+  net::Client& client() { return session_->client(); }
+  const mount::EngineProbe& probe() const { return probe_; }
+
+  // For an orderly stop: no more background work, everything durable. Mounts
+  // stay.
+  void stop();
+
+ private:
+  // What is known of an image after its first Prepare.
+  struct Served {
+    Mutex mutex;  // held while the image is being loaded: others wait
+    bool loaded GUARDED_BY(mutex) = false;
+    net::Clock::time_point expires GUARDED_BY(mutex){};
+    std::string error GUARDED_BY(mutex);  // not empty: nothing of it is served
+    std::shared_ptr<const Image> image GUARDED_BY(mutex);
+    std::vector<std::string> ids GUARDED_BY(mutex);      // by layer; empty: not served
+    std::vector<std::string> reasons GUARDED_BY(mutex);  // by layer, where not served
+    // The layers are held until their snapshots exist and are mounted.
+    std::vector<std::shared_ptr<fetch::LayerPager>> pagers GUARDED_BY(mutex);
+  };
+
+  Node(const Config& config) : config_(config), trust_(config.trust.repositories) {}
+  Status open(std::vector<mount::StoredFd> fds);
+  Status open_registry();
+  Status open_mounts(std::vector<mount::StoredFd> fds);
+  std::shared_ptr<Served> served(const std::string& key);
+  Status load_served(Served& served, registry::ImageSource& source, const std::string& reference,
+                     const std::string& location, const oci::Digest& manifest)
+      REQUIRES(served.mutex);
+  std::string why_not(const snapshotter::LayerRequest& request, std::string* id);
+  void note_decline(const snapshotter::LayerRequest& request, const std::string& reason);
+  void load_rest(const std::shared_ptr<fetch::LayerPager>& pager);
+  void on_settled(const std::shared_ptr<fetch::LayerPager>& pager);
+  void sync_loop();
+  std::filesystem::path manual_file(const std::filesystem::path& dir) const;
+  void restore_manual();
+  void collect_layers(const std::set<std::string>& keep);
+
+  const Config config_;
+  const TrustPolicy trust_;
+  mount::FdStore fd_store_;
+  mount::EngineProbe probe_;
+  std::unique_ptr<store::LayerStore> store_;
+  std::shared_ptr<registry::Session> session_;
+  std::unique_ptr<fetch::Context> context_;
+  std::unique_ptr<Layers> layers_;
+  std::unique_ptr<fetch::Background> background_;
+  std::unique_ptr<mount::FuseServer> fuse_server_;
+  std::unique_ptr<mount::Engine> engine_;
+  std::unique_ptr<ImageMounts> mounts_;
+
+  mutable Mutex mutex_;
+  std::map<std::string, std::shared_ptr<Served>> served_ GUARDED_BY(mutex_);
+  std::deque<Decline> declines_ GUARDED_BY(mutex_);
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  CondVar stop_wake_;
+  std::thread syncer_;
+};
+
+}  // namespace pagein::node

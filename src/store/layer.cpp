@@ -1,0 +1,157 @@
+#include "store/layer.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "store/layer_files.h"
+
+namespace pagein::store {
+
+Layer::Layer(std::string id, std::shared_ptr<const index::LayerIndex> index, Files files,
+             LayerState state, std::unique_ptr<Presence> presence)
+    : id_(std::move(id)),
+      index_(std::move(index)),
+      rest_layout_(*index_),
+      files_(std::move(files)),
+      presence_(std::move(presence)),
+      complete_(state.complete),
+      quarantined_(!state.quarantined.empty()),
+      state_(std::move(state)) {}
+
+Layer::~Layer() = default;
+
+std::string Layer::quarantine_reason() const {
+  MutexLock lock(mutex_);
+  return state_.quarantined;
+}
+
+std::pair<size_t, size_t> Layer::spans_of(uint64_t data_offset, uint64_t length) const {
+  const auto range = index_->layout.tar_range(data_offset, length);
+  if (!range || range->begin >= range->end) return {0, 0};
+  return {index_->span_at(range->begin), index_->span_at(range->end - 1) + 1};
+}
+
+bool Layer::has_data(uint64_t data_offset, uint64_t length) const {
+  if (complete()) return true;
+  const auto [first, last] = spans_of(data_offset, length);
+  return presence_->first_missing(first, last) == last;
+}
+
+Status Layer::write_span(size_t span, ByteView tar) {
+  if (complete() || presence_->test(span)) return {};
+  ASSIGN_OR_RETURN(const SpanSum sum,
+                   write_span_bytes(*index_, rest_layout_, span, tar,
+                                    {files_.data.get(), files_.rest.get()}));
+  RETURN_IF_ERROR(pwrite_full(files_.sums.get(), sum, span * sum.size()));
+  presence_->set(span);
+  unsynced_.fetch_add(tar.size(), std::memory_order_relaxed);
+  return {};
+}
+
+Status Layer::read_span(size_t span, std::span<uint8_t> out) const {
+  return read_span_bytes(*index_, rest_layout_, span, out,
+                         {files_.data.get(), files_.rest.get()});
+}
+
+Status Layer::read_data(uint64_t data_offset, std::span<uint8_t> out) const {
+  return pread_full(files_.data.get(), out, data_offset);
+}
+
+Status Layer::save_presence(Presence::Stop stop) {
+  // The claims are copied first: what is set later may not be durable yet.
+  const std::vector<uint64_t> words = presence_->snapshot();
+  const uint64_t covered = unsynced_.exchange(0, std::memory_order_relaxed);
+  auto sync_all = [&]() -> Status {
+    for (const UniqueFd* fd : {&files_.data, &files_.rest, &files_.sums}) {
+      if (fd->valid() && ::fdatasync(fd->get()) != 0) {
+        return errno_error(errno, "sync layer " + id_);
+      }
+    }
+    return Presence::save(files_.dir / kPresentFile, presence_->size(), words, stop);
+  };
+  Status status = sync_all();
+  if (!status.ok()) unsynced_.fetch_add(covered, std::memory_order_relaxed);
+  return status;
+}
+
+Status Layer::sync() {
+  MutexLock lock(mutex_);
+  return save_presence(Presence::Stop::unclean);
+}
+
+Status Layer::close_cleanly() {
+  MutexLock lock(mutex_);
+  return save_presence(Presence::Stop::clean);
+}
+
+Status Layer::write_state(const LayerState& state) {
+  const std::string text = format_state(state);
+  return replace_file(files_.dir / kStateFile, as_bytes(text), 0600);
+}
+
+Status Layer::mark_complete() {
+  MutexLock lock(mutex_);
+  if (state_.complete) return {};
+  if (!presence_->full()) {
+    return Error(Code::failed_precondition, "layer " + id_ + " is not complete yet");
+  }
+  RETURN_IF_ERROR(save_presence(Presence::Stop::unclean));
+  LayerState next = state_;
+  next.complete = true;
+  RETURN_IF_ERROR(write_state(next));
+  state_ = std::move(next);
+  complete_.store(true, std::memory_order_release);
+  // Only the proof of the diffID needed the rest.
+  if (::ftruncate(files_.rest.get(), 0) != 0) return errno_error(errno, "truncate " + id_ + "/rest");
+  return {};
+}
+
+Status Layer::quarantine(std::string_view reason) {
+  MutexLock lock(mutex_);
+  LayerState next = state_;
+  next.quarantined = reason;
+  state_ = next;  // in memory even where the disk refuses
+  quarantined_.store(true, std::memory_order_release);
+  return write_state(next);
+}
+
+Result<size_t> Layer::scrub() {
+  size_t dropped = 0;
+  SpanSum stored;
+  for (size_t span = 0; span < presence_->size(); ++span) {
+    if (!presence_->test(span)) continue;
+    RETURN_IF_ERROR(pread_full(files_.sums.get(), stored, span * stored.size()));
+    ASSIGN_OR_RETURN(const SpanSum found, sum_span_bytes(*index_, span, files_.data.get()));
+    if (found == stored) continue;
+    presence_->drop(span);
+    ++dropped;
+  }
+  if (dropped > 0) {
+    MutexLock lock(mutex_);
+    // A complete layer that lost spans goes back to being loaded; what the
+    // proof needs of the intact spans is gone, so all of it is fetched again.
+    if (state_.complete) {
+      LayerState next = state_;
+      next.complete = false;
+      RETURN_IF_ERROR(write_state(next));
+      state_ = std::move(next);
+      complete_.store(false, std::memory_order_release);
+      for (size_t span = 0; span < presence_->size(); ++span) presence_->drop(span);
+    }
+    RETURN_IF_ERROR(save_presence(Presence::Stop::unclean));
+  }
+  return dropped;
+}
+
+uint64_t Layer::disk_usage() const {
+  uint64_t blocks = 0;
+  for (const UniqueFd* fd : {&files_.data, &files_.rest, &files_.sums}) {
+    struct stat st;
+    if (fd->valid() && ::fstat(fd->get(), &st) == 0) blocks += static_cast<uint64_t>(st.st_blocks);
+  }
+  return blocks * 512;
+}
+
+}  // namespace pagein::store

@@ -1,0 +1,24 @@
+// Names and small formats of a layer's folder (docs/formats/store.md). Internal
+// to this folder.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "store/layer.h"
+
+namespace pagein::store {
+
+inline constexpr const char* kHeadFile = "head";
+inline constexpr const char* kDataFile = "data";
+inline constexpr const char* kRestFile = "rest";
+inline constexpr const char* kSumsFile = "sums";
+inline constexpr const char* kPresentFile = "present";
+inline constexpr const char* kStateFile = "state.json";
+
+std::string format_state(const LayerState& state);
+// corrupt_input if it is not what format_state() writes.
+Result<LayerState> parse_state(std::string_view text);
+
+}  // namespace pagein::store
