@@ -110,6 +110,7 @@ function(pagein_app NAME)
   add_executable(${NAME} ${sources})
   list(TRANSFORM ARG_DEPS PREPEND pagein_)
   target_link_libraries(${NAME} PRIVATE pagein_options ${ARG_DEPS} ${ARG_LIBS})
+  target_include_directories(${NAME} PRIVATE ${CMAKE_SOURCE_DIR})
   install(TARGETS ${NAME} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
 

@@ -23,19 +23,13 @@ Result<PlatformImage> load_platform(registry::ImageSource& source,
                      std::to_string(image.manifest.layers.size()) + " layers, its config names " +
                      std::to_string(image.config.diff_ids.size()));
   }
-  for (const oci::Descriptor& layer : image.manifest.layers) {
-    if (index::parse_index_location(layer)) {
-      return Error(Code::failed_precondition,
-                   "the image is an accelerated image already; convert its base image instead");
-    }
-  }
   return image;
 }
 
 }  // namespace
 
-Result<BaseImage> load_base_image(registry::ImageSource& source,
-                                  const std::vector<oci::Platform>& platforms) {
+Result<BaseImage> load_any_image(registry::ImageSource& source,
+                                 const std::vector<oci::Platform>& platforms) {
   BaseImage base;
   ASSIGN_OR_RETURN(base.root, source.resolve());
   std::vector<oci::Descriptor> manifests;
@@ -71,6 +65,19 @@ Result<BaseImage> load_base_image(registry::ImageSource& source,
   }
   if (base.images.empty()) {
     return Error(Code::invalid_argument, source.describe() + " holds no image");
+  }
+  return base;
+}
+
+Result<BaseImage> load_base_image(registry::ImageSource& source,
+                                  const std::vector<oci::Platform>& platforms) {
+  ASSIGN_OR_RETURN(BaseImage base, load_any_image(source, platforms));
+  for (const PlatformImage& image : base.images) {
+    for (const oci::Descriptor& layer : image.manifest.layers) {
+      if (!index::parse_index_location(layer)) continue;
+      return Error(Code::failed_precondition,
+                   "the image is an accelerated image already; convert its base image instead");
+    }
   }
   return base;
 }

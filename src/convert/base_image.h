@@ -1,4 +1,4 @@
-// The image that is to be converted, with all chosen platforms.
+// An image with all chosen platforms, as conversion, inspection and checking read it.
 #pragma once
 
 #include <string>
@@ -26,8 +26,10 @@ struct BaseImage {
 
 // Artifact manifests in an index (attestations, our own) are passed over.
 // Blocks. invalid_argument names what there is where a wanted platform is
-// missing; corrupt_input where manifest and config do not fit together;
-// failed_precondition where the image is an accelerated one already.
+// missing; corrupt_input where manifest and config do not fit together.
+Result<BaseImage> load_any_image(registry::ImageSource& source,
+                                 const std::vector<oci::Platform>& platforms);
+// The same; failed_precondition where the image is an accelerated one already.
 Result<BaseImage> load_base_image(registry::ImageSource& source,
                                   const std::vector<oci::Platform>& platforms);
 

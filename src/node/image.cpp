@@ -1,9 +1,7 @@
 #include "node/image.h"
 
-#include <condition_variable>
-
-#include "base/mutex.h"
 #include "oci/media_types.h"
+#include "registry/read_range.h"
 
 namespace pagein::node {
 namespace {
@@ -71,54 +69,21 @@ Result<std::shared_ptr<const Image>> load_image(registry::ImageSource& source,
   return std::shared_ptr<const Image>(std::move(image));
 }
 
-namespace {
-
-// Collects one ranged read and lets a thread wait for it.
-class Collector : public registry::BlobSink {
- public:
-  void on_data(ByteView data) override {
-    MutexLock lock(mutex_);
-    bytes_.insert(bytes_.end(), data.begin(), data.end());
-  }
-  void on_done(Status status) override {
-    MutexLock lock(mutex_);
-    status_ = std::move(status);
-    done_ = true;
-    wake_.notify_all();
-  }
-  Result<Bytes> wait() {
-    MutexLock lock(mutex_);
-    while (!done_) wake_.wait(mutex_);
-    if (!status_.ok()) return status_.error();
-    return std::move(bytes_);
-  }
-
- private:
-  Mutex mutex_;
-  CondVar wake_;
-  Bytes bytes_ GUARDED_BY(mutex_);
-  Status status_ GUARDED_BY(mutex_);
-  bool done_ GUARDED_BY(mutex_) = false;
-};
-
-}  // namespace
-
 std::vector<Result<Bytes>> load_index_heads(registry::BlobSource& source,
                                             const std::vector<index::IndexLocation>& wanted,
                                             net::Clock::time_point deadline) {
-  std::vector<std::shared_ptr<Collector>> reads;
+  std::vector<registry::PendingRead> reads;
   for (const index::IndexLocation& index : wanted) {
     registry::BlobRead read;
     read.digest = index.digest;
     read.blob_size = index.size;
     read.length = index.head_size;
     read.deadline = deadline;
-    reads.push_back(std::make_shared<Collector>());
-    source.read(read, reads.back());
+    reads.emplace_back(source, read);
   }
   std::vector<Result<Bytes>> heads;
   for (size_t i = 0; i < wanted.size(); ++i) {
-    Result<Bytes> head = reads[i]->wait();
+    Result<Bytes> head = reads[i].wait();
     if (head.ok() && oci::Digest::of(*head) != wanted[i].head_digest) {
       head = Error(Code::corrupt_input,
                    "the head of index " + wanted[i].digest.str() + " from " + source.describe() +

@@ -1,0 +1,90 @@
+// pagein: everything by hand. The commands are in files of their own.
+
+#include <cstdio>
+
+#include "apps/pagein/commands.h"
+#include "base/log.h"
+#include "oci/reference.h"
+#include "registry/docker_config.h"
+#include "registry/image_store.h"
+
+namespace pagein::cli {
+
+void RegistryFlags::add_to(CLI::App* command) {
+  command->add_flag("--plain-http", plain_http,
+                    "Reach the registries named here by http (loopback always is)");
+  command->add_option("--ca-file", ca_file, "PEM file with the CAs to trust for registries");
+  command->add_option("--docker-config", docker_config,
+                      "Docker's config.json with credentials (default: $DOCKER_CONFIG or ~/.docker)");
+}
+
+Result<std::shared_ptr<registry::Session>> RegistryFlags::open(
+    const std::vector<std::string>& locations) const {
+  registry::SessionOptions options;
+  for (const std::string& text : locations) {
+    ASSIGN_OR_RETURN(const registry::Location location, registry::parse_location(text));
+    if (plain_http && location.kind == registry::Location::Kind::registry) {
+      options.plain_http.insert(location.reference.host());
+    }
+  }
+  if (!ca_file.empty()) {
+    auto tls = std::make_shared<net::TlsOptions>();
+    tls->ca_file = ca_file;
+    options.tls = std::move(tls);
+  }
+  const std::filesystem::path config =
+      docker_config.empty() ? registry::DockerConfigCredentials::default_path()
+                            : std::filesystem::path(docker_config);
+  if (!config.empty()) {
+    options.credentials = std::make_shared<registry::DockerConfigCredentials>(config);
+  }
+  return registry::Session::create(std::move(options));
+}
+
+int fail(const Error& error) {
+  std::fprintf(stderr, "pagein: %s\n", error.message.c_str());
+  return error.code == Code::cancelled ? kInterrupted : kFailed;
+}
+
+std::string human_bytes(uint64_t bytes) {
+  static constexpr const char* kUnits[] = {"B", "kB", "MB", "GB", "TB"};
+  double value = static_cast<double>(bytes);
+  size_t unit = 0;
+  while (value >= 1000 && unit + 1 < std::size(kUnits)) {
+    value /= 1000;
+    ++unit;
+  }
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
+  return text;
+}
+
+namespace {
+
+int run(int argc, char** argv) {
+  CLI::App app("Pagein: demand paging for container images.");
+  app.set_version_flag("--version", std::string("pagein ") + PAGEIN_VERSION);
+  app.require_subcommand(1);
+  app.footer("LOCATION is [host[:port]/]repository[:tag|@digest], oci:DIR[:TAG], oci-archive:FILE or\n"
+             "docker-archive:FILE. \"pagein COMMAND --help\" tells more.");
+  bool verbose = false;
+  app.add_flag("-v,--verbose", verbose, "Log what is done, to standard error");
+  Run run_command;
+  add_convert(app, &run_command);
+  add_inspect(app, &run_command);
+  add_check(app, &run_command);
+  add_pull(app, &run_command);
+  add_node_commands(app, &run_command);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kOk : kUsage;
+  }
+  log::configure(verbose ? log::Level::debug : log::Level::warn, log::Format::text);
+  return run_command();
+}
+
+}  // namespace
+}  // namespace pagein::cli
+
+int main(int argc, char** argv) { return pagein::cli::run(argc, argv); }

@@ -1,0 +1,181 @@
+#include "control/status.h"
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+namespace pagein::control {
+namespace {
+
+using nlohmann::json;
+
+std::string dump(const json& value) {
+  return value.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+json layer_json(const fetch::LayerPager& pager) {
+  const store::Layer& layer = pager.layer();
+  const index::LayerIndex& index = *layer.index();
+  json out = {{"id", layer.id()},
+              {"digest", index.layer_digest.str()},
+              {"from", pager.origin_name()},
+              {"bytes", index.layer_size},
+              {"tar_bytes", index.tar_size},
+              {"spans", index.spans.size()},
+              {"spans_present", layer.presence().count()},
+              {"complete", layer.complete()},
+              {"disk_bytes", layer.disk_usage()}};
+  if (layer.quarantined()) out["quarantined"] = layer.quarantine_reason();
+  return out;
+}
+
+json chain_json(const node::ImageMounts::ChainStatus& chain) {
+  json layers = json::array();
+  uint64_t present = 0;
+  uint64_t total = 0;
+  for (const auto& pager : chain.layers) {
+    layers.push_back(layer_json(*pager));
+    present += pager->layer().presence().count();
+    total += pager->layer().presence().size();
+  }
+  json mounts = json::array();
+  for (const node::MountRecord& mount : chain.record.mounts) {
+    mounts.push_back({{"generation", mount.generation},
+                      {"holders", mount.holders},
+                      {"needs_daemon", mount.state.needs_daemon}});
+  }
+  return {{"key", chain.key},
+          {"name", chain.record.name},
+          {"layers", std::move(layers)},
+          {"mounts", std::move(mounts)},
+          {"device_reads", chain.reads},
+          {"present_share", total == 0 ? 1.0 : static_cast<double>(present) / static_cast<double>(total)}};
+}
+
+// One line of Prometheus' text format, with its help where a name begins.
+class Metrics {
+ public:
+  void value(const std::string& name, const char* type, const char* help, double v,
+             const std::string& labels = "") {
+    if (seen_.insert(name).second) {
+      text_ += "# HELP " + name + " " + help + "\n# TYPE " + name + " " + type + "\n";
+    }
+    char number[64];
+    std::snprintf(number, sizeof number, "%.17g", v);
+    text_ += name + (labels.empty() ? "" : "{" + labels + "}") + " " + number + "\n";
+  }
+  void counter(const std::string& name, const char* help, double v, const std::string& labels = "") {
+    value(name, "counter", help, v, labels);
+  }
+  void gauge(const std::string& name, const char* help, double v, const std::string& labels = "") {
+    value(name, "gauge", help, v, labels);
+  }
+  std::string take() { return std::move(text_); }
+
+ private:
+  std::set<std::string> seen_;
+  std::string text_;
+};
+
+constexpr const char* kClasses[] = {"demand", "prefetch", "background"};
+static_assert(std::size(kClasses) == net::kPriorityCount);
+
+void fetch_metrics(node::Node& node, Metrics* out) {
+  const fetch::Counters& counters = node.fetch_context().counters();
+  for (size_t i = 0; i < net::kPriorityCount; ++i) {
+    const std::string label = std::string("class=\"") + kClasses[i] + "\"";
+    out->counter("pagein_fetch_bytes_total", "Compressed bytes received from registries.",
+                 static_cast<double>(counters.bytes[i]), label);
+    out->counter("pagein_fetch_flights_total", "Runs of spans that were asked for.",
+                 static_cast<double>(counters.flights[i]), label);
+  }
+  out->counter("pagein_read_misses_total", "Reads that had to wait for a registry.",
+               static_cast<double>(counters.reads));
+  out->counter("pagein_read_joined_total", "Of them, waited for a flight already under way.",
+               static_cast<double>(counters.joined));
+  out->counter("pagein_read_wait_seconds_total", "Time that reads waited, summed.",
+               static_cast<double>(counters.wait_us) / 1e6);
+  out->counter("pagein_read_errors_total", "Reads that ended with EIO.",
+               static_cast<double>(counters.errors));
+  out->counter("pagein_verify_failures_total", "Fetched bytes that did not verify.",
+               static_cast<double>(counters.verify_failures));
+  out->counter("pagein_store_full_total", "Spans that the disk had no room for.",
+               static_cast<double>(counters.store_full));
+  const fetch::Background::Progress progress = node.background().progress();
+  out->gauge("pagein_background_layers", "Layers that still load.",
+             static_cast<double>(progress.layers));
+}
+
+void client_metrics(node::Node& node, Metrics* out) {
+  const net::Stats stats = node.client().stats();
+  out->counter("pagein_http_requests_total", "Requests to registries, redirects counted.",
+               static_cast<double>(stats.requests));
+  out->counter("pagein_http_failures_total", "Requests that failed.",
+               static_cast<double>(stats.failures));
+  out->counter("pagein_http_connects_total", "Connections made.",
+               static_cast<double>(stats.connects));
+  out->counter("pagein_http_received_bytes_total", "Bytes received.",
+               static_cast<double>(stats.bytes_received));
+  out->gauge("pagein_http_active", "Requests under way.", static_cast<double>(stats.active));
+}
+
+}  // namespace
+
+std::string status_json(node::Node& node) {
+  json images = json::array();
+  for (const auto& chain : node.images()) images.push_back(chain_json(chain));
+  json manual = json::array();
+  for (const auto& mount : node.manual_mounts()) {
+    manual.push_back({{"dir", mount.dir.native()}, {"location", mount.location}});
+  }
+  const fetch::Counters& counters = node.fetch_context().counters();
+  json bytes;
+  for (size_t i = 0; i < net::kPriorityCount; ++i) bytes[kClasses[i]] = counters.bytes[i].load();
+  const fetch::Background::Progress progress = node.background().progress();
+  const store::LayerStore::Usage usage = node.layers().store().usage();
+  return dump({{"version", PAGEIN_VERSION},
+               {"images", std::move(images)},
+               {"manual_mounts", std::move(manual)},
+               {"fetched_bytes", std::move(bytes)},
+               {"read_errors", counters.errors.load()},
+               {"background", {{"layers", progress.layers},
+                               {"flights", progress.flights},
+                               {"paused", progress.paused}}},
+               {"store", {{"bytes", usage.bytes}, {"layers", usage.layers}}}});
+}
+
+std::string doctor_json(node::Node& node) {
+  const mount::EngineProbe& probe = node.probe();
+  return dump({{"version", PAGEIN_VERSION},
+               {"engine", {{"name", "erofs"},
+                           {"usable", probe.usable},
+                           {"takeover", probe.takeover},
+                           {"direct", probe.direct},
+                           {"findings", probe.findings}}},
+               {"root", node.config().root.native()},
+               {"trust", node.config().trust.repositories}});
+}
+
+std::string declines_json(node::Node& node) {
+  json list = json::array();
+  for (const auto& decline : node.declines()) {
+    list.push_back({{"image", decline.image}, {"layer", decline.layer}, {"why", decline.reason}});
+  }
+  return dump({{"declined", std::move(list)}});
+}
+
+std::string metrics_text(node::Node& node) {
+  Metrics out;
+  fetch_metrics(node, &out);
+  client_metrics(node, &out);
+  const auto images = node.images();
+  size_t mounts = 0;
+  for (const auto& chain : images) mounts += chain.record.mounts.size();
+  out.gauge("pagein_images", "Merged images known.", static_cast<double>(images.size()));
+  out.gauge("pagein_image_mounts", "Mounts of merged images.", static_cast<double>(mounts));
+  const store::LayerStore::Usage usage = node.layers().store().usage();
+  out.gauge("pagein_store_bytes", "Bytes of the store on disk.", static_cast<double>(usage.bytes));
+  out.gauge("pagein_store_layers", "Layers in the store.", static_cast<double>(usage.layers));
+  return out.take();
+}
+
+}  // namespace pagein::control

@@ -1,0 +1,42 @@
+#include "convert/inspect.h"
+
+#include "convert/base_image.h"
+#include "convert/index_reader.h"
+
+namespace pagein::convert {
+
+Result<InspectReport> inspect_image(registry::ImageSource& source,
+                                    const std::vector<oci::Platform>& platforms) {
+  ASSIGN_OR_RETURN(const BaseImage loaded, load_any_image(source, platforms));
+  InspectReport report;
+  report.root = loaded.root;
+  const auto blobs = source.blobs();
+  for (const PlatformImage& image : loaded.images) {
+    InspectedImage inspected;
+    inspected.platform = image.platform;
+    inspected.manifest = image.descriptor.digest;
+    inspected.config = image.manifest.config.digest;
+    for (size_t i = 0; i < image.manifest.layers.size(); ++i) {
+      InspectedLayer layer;
+      layer.descriptor = image.manifest.layers[i];
+      layer.diff_id = image.config.diff_ids[i];
+      layer.index = index::parse_index_location(layer.descriptor);
+      if (layer.index) {
+        const auto head = read_index_head(*blobs, *layer.index);
+        if (head.ok()) {
+          layer.tar_size = (*head)->tar_size;
+          layer.files = (*head)->files.size();
+          layer.spans = (*head)->spans.size();
+          if ((*head)->diff_id != layer.diff_id) layer.problem = "it is the index of another layer";
+        } else {
+          layer.problem = head.error().message;
+        }
+      }
+      inspected.layers.push_back(std::move(layer));
+    }
+    report.images.push_back(std::move(inspected));
+  }
+  return report;
+}
+
+}  // namespace pagein::convert
