@@ -33,11 +33,10 @@ PAGEIN_INLINE void copy8(uint8_t* to, const uint8_t* from) {
 }
 
 PAGEIN_INLINE void copy16(uint8_t* to, const uint8_t* from) {
-  struct alignas(1) Block {
-    uint64_t a, b;
-  } v;
-  std::memcpy(&v, from, 16);
-  std::memcpy(to, &v, 16);
+  typedef uint64_t Words __attribute__((vector_size(16)));
+  Words v;
+  std::memcpy(&v, from, sizeof(v));
+  std::memcpy(to, &v, sizeof(v));
 }
 
 PAGEIN_INLINE uint64_t low_bits(uint64_t value, unsigned n) { return value & ((1ULL << n) - 1); }
