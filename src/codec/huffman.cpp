@@ -10,7 +10,7 @@ namespace {
 // bits in `drop`, bases from RFC 1951, section 3.2.5.
 constexpr auto kLitlenTemplates = [] {
   std::array<uint32_t, kLitlenSymbols> t{};
-  for (uint32_t s = 0; s < 256; ++s) t[s] = (1U << entry::kLiteralShift) | s << 8;
+  for (uint32_t s = 0; s < 256; ++s) t[s] = entry::kLiteral | s << 16;
   t[256] = entry::kSpecial | entry::kEndOfBlock;
   uint32_t base = 3;
   for (uint32_t s = 257; s < 285; ++s) {
@@ -43,9 +43,8 @@ constexpr auto kPrecodeTemplates = [] {
 
 constexpr uint32_t kInvalid = entry::kSpecial | 1;
 
-uint32_t make_entry(uint32_t symbol_template, unsigned bits) {
-  const bool literal = (symbol_template & entry::kLiteralMask) != 0;
-  return symbol_template + (literal ? bits : bits | bits << 8);
+constexpr uint32_t make_entry(uint32_t symbol_template, unsigned bits) {
+  return symbol_template + (bits | bits << 8);
 }
 
 // The codeword after `code` of the same length, both with their first bit
@@ -157,32 +156,10 @@ bool build(std::span<const uint8_t> lengths, std::span<const uint32_t> templates
   return fill_table(code, bits, table);
 }
 
-// Puts literals that follow each other within one lookup into one entry. From
-// the top down: the entries of what follows have smaller indexes, so they are
-// still single.
-void join_literals(LitlenTable& table) {
-  for (uint32_t i = 1U << kLitlenBits; i-- > 0;) {
-    uint32_t e = table[i];
-    if ((e & entry::kLiteralMask) == 0) continue;
-    unsigned used = entry::drop(e);
-    for (unsigned n = 2; n <= 3; ++n) {
-      const uint32_t after = table[i >> used];
-      if ((after & entry::kLiteralMask) == 0) break;
-      if (used + entry::drop(after) > kLitlenBits) break;
-      used += entry::drop(after);
-      e += entry::drop(after) + (1U << entry::kLiteralShift);
-      e |= ((after >> 8) & 0xff) << (8 * n);
-    }
-    table[i] = e;
-  }
-}
-
 }  // namespace
 
 bool build_litlen_table(std::span<const uint8_t> lengths, LitlenTable& table) {
-  if (!build(lengths, kLitlenTemplates, kLitlenBits, table, Completeness::single_bit)) return false;
-  join_literals(table);
-  return true;
+  return build(lengths, kLitlenTemplates, kLitlenBits, table, Completeness::single_bit);
 }
 
 bool build_distance_table(std::span<const uint8_t> lengths, DistanceTable& table) {

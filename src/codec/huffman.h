@@ -11,31 +11,30 @@ namespace pagein::codec {
 // tells in one load how many bits to drop and what they stand for:
 //
 //   bits 0-5    how many bits to drop, extra bits included
-//   bits 6-7    1, 2, 3: that many literals, in bits 8-15, 16-23, 24-31
-//               0: not a literal, and then
-//   bits 8-11     bits of the codeword alone: what is dropped beyond them
-//                 are the extra bits
-//   bit 13        end of block (with kSpecial)
-//   bit 14        the code is longer: bits 16-31 are the index of a second
-//                 table, bits 8-11 how many bits it is looked up with, after
-//                 the first drop (with kSpecial)
-//   bit 15        kSpecial: neither a length nor a distance; alone: no code
-//   bits 16-31    base of the length or distance
+//   bits 8-11   bits of the codeword alone: what is dropped beyond them are
+//               the extra bits
+//   bit 13      end of block (with kSpecial)
+//   bit 14      the codeword is longer: bits 16-30 are the index of a second
+//               table, bits 8-11 how many bits it is looked up with, after the
+//               first drop (with kSpecial)
+//   bit 15      kSpecial: neither literal nor length nor distance; alone: there
+//               is no such codeword
+//   bits 16-30  the literal, or the base of the length or distance
+//   bit 31      a literal
 //
-// Literals that fit together into kLitlenBits share an entry, since a lookup
-// waits for the one before it.
+// Tried and found slower: two or three literals in one entry (putting them
+// there costs more than it saves), and tables of 10 or 12 bits.
 namespace entry {
 inline constexpr uint32_t kDropMask = 63;
-inline constexpr unsigned kLiteralShift = 6;
-inline constexpr uint32_t kLiteralMask = 3U << kLiteralShift;
 inline constexpr uint32_t kEndOfBlock = 1U << 13;
 inline constexpr uint32_t kLonger = 1U << 14;
 inline constexpr uint32_t kSpecial = 1U << 15;
+inline constexpr uint32_t kLiteral = 1U << 31;
 
 constexpr unsigned drop(uint32_t e) { return e & kDropMask; }
-constexpr unsigned literals(uint32_t e) { return (e >> kLiteralShift) & 3; }
 constexpr unsigned code_bits(uint32_t e) { return (e >> 8) & 15; }
 constexpr uint32_t base(uint32_t e) { return e >> 16; }
+constexpr uint8_t literal(uint32_t e) { return static_cast<uint8_t>(e >> 16); }
 }  // namespace entry
 
 inline constexpr unsigned kMaxCodeBits = 15;

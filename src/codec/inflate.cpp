@@ -45,12 +45,12 @@ const Loop kTrackingLoop = choose_loop<true>();
 
 // RFC 1951, section 3.2.6.
 struct FixedCode {
-  std::array<uint8_t, kLitlenSymbols> litlen_lengths;
-  std::array<uint8_t, kDistanceSymbols> distance_lengths;
   LitlenTable litlen;
   DistanceTable distance;
 
   FixedCode() {
+    std::array<uint8_t, kLitlenSymbols> litlen_lengths;
+    std::array<uint8_t, kDistanceSymbols> distance_lengths;
     for (unsigned s = 0; s < kLitlenSymbols; ++s) {
       litlen_lengths[s] = s < 144 ? 8 : s < 256 ? 9 : s < 280 ? 7 : 8;
     }
@@ -216,10 +216,7 @@ Result<bool> Inflater::read_code_lengths(BitInput& in) {
 
 // From the type and, where dynamic, the code lengths in block_.
 Status Inflater::begin_symbols() {
-  if (block_.type == BlockType::fixed) {
-    block_.litlen_lengths = fixed_code().litlen_lengths;
-    block_.distance_lengths = fixed_code().distance_lengths;
-  } else {
+  if (block_.type == BlockType::dynamic) {
     if (block_.litlen_lengths[256] == 0) return corrupt("a block has no code for its end");
     if (!build_litlen_table(block_.litlen_lengths, litlen_)) {
       return corrupt("a block's code for literals and lengths is not a complete code");
@@ -296,7 +293,7 @@ Result<bool> Inflater::decode_one(BitInput& in, OutputBuffer& out) {
   const auto look_up = [&](const auto& table, unsigned table_bits) {
     uint32_t e = table[detail::low_bits(bits, table_bits)];
     before = bits;
-    if (e & entry::kLonger && !(e & entry::kLiteralMask)) {
+    if (e & entry::kLonger) {
       bits >>= entry::drop(e);
       used += entry::drop(e);
       before = bits;
@@ -306,17 +303,14 @@ Result<bool> Inflater::decode_one(BitInput& in, OutputBuffer& out) {
   };
 
   uint32_t e = look_up(litlen_table(), kLitlenBits);
-  if (e & entry::kLiteralMask) {
-    const auto literal = static_cast<uint8_t>(e >> 8);
-    const unsigned length = block_.litlen_lengths[literal];
-    if (in.count < length) return false;
-    in.drop(length);
-    *out.next++ = literal;
-    return true;
-  }
   used += entry::drop(e);
   bits >>= entry::drop(e);
   if (in.count < used) return false;
+  if (e & entry::kLiteral) {
+    in.drop(used);
+    *out.next++ = entry::literal(e);
+    return true;
+  }
   if (e & entry::kSpecial) {
     if (!(e & entry::kEndOfBlock)) return corrupt("a codeword that stands for nothing");
     in.drop(used);

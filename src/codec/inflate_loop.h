@@ -12,8 +12,9 @@
 
 namespace pagein::codec::detail {
 
-// The loop reads 8 bytes twice a turn, the second time at most 7 further on.
-inline constexpr ptrdiff_t kFastInput = 16;
+// The loop loads 8 bytes once at its beginning and twice a turn, each time at
+// most 7 bytes further on.
+inline constexpr ptrdiff_t kFastInput = 24;
 
 enum class LoopExit { limits, end_of_block, bad_symbol, bad_distance };
 
@@ -101,37 +102,37 @@ PAGEIN_INLINE LoopExit inflate_loop(BitInput& input, OutputBuffer& output, const
   const uint8_t* const history = output.history;
   LoopExit exit = LoopExit::limits;
 
-  // At least 56 valid bits.
+  // Only the low 6 bits of `count` count: whole entries are subtracted from it.
   const auto refill = [&]() __attribute__((always_inline)) {
-    bits |= load64(in) << count;
-    in += (63 - count) >> 3;
+    bits |= load64(in) << (count & 63);
+    in += 7 - ((count >> 3) & 7);
     count |= 56;
   };
   const auto drop = [&](uint32_t e) __attribute__((always_inline)) {
     bits >>= (e & entry::kDropMask);
-    count -= (e & entry::kDropMask);
-  };
-  const auto put_literals = [&](uint32_t e) __attribute__((always_inline)) {
-    const uint32_t literals = e >> 8;
-    std::memcpy(out, &literals, sizeof(literals));
-    out += entry::literals(e);
+    count -= e;
   };
 
+  refill();
+  uint32_t e = litlens[bits & kLitlenMask];
   do {
-    refill();
-    uint32_t e = litlens[bits & kLitlenMask];
-    // Three lookups of literals take at most 33 bits, 23 are left.
-    if (e & entry::kLiteralMask) {
+    // `e` is what comes next, not dropped yet; there are at least 56 bits.
+    // Each entry is looked up before a refill rather than after it, which
+    // keeps loading input out of the chain of lookups. Three literals take at
+    // most 33 bits, and a lookup 11.
+    if (e & entry::kLiteral) {
       drop(e);
-      put_literals(e);
+      *out++ = entry::literal(e);
       e = litlens[bits & kLitlenMask];
-      if (e & entry::kLiteralMask) {
+      if (e & entry::kLiteral) {
         drop(e);
-        put_literals(e);
+        *out++ = entry::literal(e);
         e = litlens[bits & kLitlenMask];
-        if (e & entry::kLiteralMask) {
+        if (e & entry::kLiteral) {
           drop(e);
-          put_literals(e);
+          *out++ = entry::literal(e);
+          e = litlens[bits & kLitlenMask];
+          refill();
           continue;
         }
       }
@@ -144,8 +145,10 @@ PAGEIN_INLINE LoopExit inflate_loop(BitInput& input, OutputBuffer& output, const
         before = bits;
         drop(e);
       }
-      if (e & entry::kLiteralMask) {
-        put_literals(e);
+      if (e & entry::kLiteral) {
+        *out++ = entry::literal(e);
+        e = litlens[bits & kLitlenMask];
+        refill();
         continue;
       }
       if (e & entry::kSpecial) {
@@ -155,8 +158,8 @@ PAGEIN_INLINE LoopExit inflate_loop(BitInput& input, OutputBuffer& output, const
     }
     const size_t length =
         entry::base(e) + (low_bits(before, entry::drop(e)) >> entry::code_bits(e));
-    refill();
     e = distances[bits & kDistanceMask];
+    refill();
     before = bits;
     drop(e);
     if (__builtin_expect((e & entry::kSpecial) != 0, 0)) {
@@ -176,14 +179,16 @@ PAGEIN_INLINE LoopExit inflate_loop(BitInput& input, OutputBuffer& output, const
       exit = LoopExit::bad_distance;
       break;
     }
+    e = litlens[bits & kLitlenMask];
+    refill();
     if constexpr (kTrack) output.references.touch(out - distance, length);
     copy_match(out, distance, length);
     out += length;
   } while (in <= in_last && out < limit);
 
   input.next = in;
-  input.bits = low_bits(bits, count);
-  input.count = count;
+  input.count = count & 63;
+  input.bits = low_bits(bits, input.count);
   output.next = out;
   return exit;
 }

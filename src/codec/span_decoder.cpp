@@ -103,8 +103,13 @@ Status SpanStream::Impl::feed(ByteView compressed, OutputSink& sink) {
     skip_bits_ = 0;
   }
   while (!done()) {
+    // Not one symbol beyond the span is looked at: it may be damaged.
+    const uint64_t end = kWindowBytes + length_;
+    const uint8_t* const until = limit();
+    const auto tail = output_.offset_of(until) + kOutputSlack > end ? Inflater::Tail::exact
+                                                                    : Inflater::Tail::loose;
     ASSIGN_OR_RETURN(const MemberDecoder::Event event,
-                     member_.run(input_, output_, limit(), Inflater::Tail::loose));
+                     member_.run(input_, output_, until, tail));
     if (event == MemberDecoder::Event::need_input) return flush(sink);
     RETURN_IF_ERROR(on_event(event, sink));
   }
