@@ -42,16 +42,17 @@ PAGEIN_INLINE void copy16(uint8_t* to, const uint8_t* from) {
 
 PAGEIN_INLINE uint64_t low_bits(uint64_t value, unsigned n) { return value & ((1ULL << n) - 1); }
 
-// Copies a match in whole words: writes up to 31 bytes more than `length`.
+// Copies a match in whole words: writes up to 47 bytes more than `length`.
 PAGEIN_INLINE void copy_match(uint8_t* to, size_t distance, size_t length) {
   const uint8_t* from = to - distance;
   uint8_t* const end = to + length;
   if (__builtin_expect(distance >= 16, 1)) {
     copy16(to, from);
     copy16(to + 16, from + 16);
-    if (__builtin_expect(length <= 32, 1)) return;
-    to += 32;
-    from += 32;
+    copy16(to + 32, from + 32);
+    if (__builtin_expect(length <= 48, 1)) return;
+    to += 48;
+    from += 48;
     do {
       copy16(to, from);
       copy16(to + 16, from + 16);
