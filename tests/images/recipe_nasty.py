@@ -1,6 +1,6 @@
 """Image `nasty`: every oddity of tar and gzip that an ordinary pull accepts.
 
-Images of the layout: one per oddity ("whiteouts", "sparse-gnu", ...), one per encoding ("encoding-pigz", ...),
+Images of the layout: one per oddity ("whiteouts", "sparse-pax-10", ...), one per encoding ("encoding-pigz", ...),
 "hundred" with a hundred layers, "latest" with all oddities and encodings at once, and "docker", the same with Docker's
 media types. nasty.docker.tar is "docker" as a `docker save` archive; oddities.json says what each image is for.
 """

@@ -8,12 +8,14 @@ from testbed.pagein import Pagein
 from testbed.pageind import Pageind
 from testbed.pki import PrivateCa
 from testbed.process import TestbedError, wait_until
+from testbed.push import push_image
 from testbed.registry import Registry
 from testbed.service_manager import ServiceManager
 from testbed.skopeo import copy_layout
 from testbed.token_server import TokenServer
+from testbed.treecmp import compare_trees
 
 __all__ = [
     "Containerd", "CtrError", "Pagein", "Pageind", "PrivateCa", "Registry", "ServiceManager", "TestbedError",
-    "TokenServer", "copy_layout", "drop_caches", "wait_until",
+    "TokenServer", "compare_trees", "copy_layout", "drop_caches", "push_image", "wait_until",
 ]

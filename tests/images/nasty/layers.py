@@ -5,7 +5,7 @@ from images.nasty.oddity import pattern
 from images.nasty.raw_tar import RawTar
 
 
-def _tree(top):
+def small_tree(top):
     """A small folder tree to remove things from."""
     tar = RawTar().directory(top + b"/").directory(top + b"/dir/").directory(top + b"/dir/sub/")
     for name in (b"a", b"b", b"dir/a", b"dir/b", b"dir/sub/a", b"dir/sub/b"):
@@ -18,16 +18,15 @@ def odd_whiteouts():
     top = b"whiteouts"
     upper = RawTar().entry(top + b"/.wh.a").entry(top + b"/dir/.wh.sub").entry(top + b"/.wh.symlink")
     upper.entry(top + b"/.wh.never-there").entry(top + b"/.wh.bytes\xff")
-    return _tree(top).symlink(top + b"/symlink", b"b").entry(top + b"/bytes\xff", b"x").finish(), upper.finish()
+    return small_tree(top).symlink(top + b"/symlink", b"b").entry(top + b"/bytes\xff", b"x").finish(), upper.finish()
 
 
 def odd_whiteout_then_new():
     """A name is removed and made anew in the same layer, with the whiteout first; also as another type."""
     top = b"whiteout-then-new"
     upper = RawTar().entry(top + b"/.wh.a").entry(top + b"/a", b"new a")
-    upper.entry(top + b"/.wh.dir").directory(top + b"/dir/", mode=0o700).entry(top + b"/dir/only", b"new")
-    upper.entry(top + b"/.wh.b").directory(top + b"/b/").entry(top + b"/b/inner", b"file became folder")
-    return _tree(top).finish(), upper.finish()
+    upper.entry(top + b"/dir/.wh.a").symlink(top + b"/dir/a", b"b").entry(top + b"/.wh.b").directory(top + b"/b/").entry(top + b"/b/inner", b"file became folder")
+    return small_tree(top).finish(), upper.finish()
 
 
 def odd_opaque():
@@ -35,7 +34,7 @@ def odd_opaque():
     top = b"opaque"
     upper = RawTar().directory(top + b"/dir/").entry(top + b"/dir/.wh..wh..opq").entry(top + b"/dir/new", b"n")
     upper.directory(top + b"/after/").entry(top + b"/after/new", b"n").entry(top + b"/after/.wh..wh..opq")
-    lower = _tree(top).directory(top + b"/after/").entry(top + b"/after/old", b"o")
+    lower = small_tree(top).directory(top + b"/after/").entry(top + b"/after/old", b"o")
     return lower.finish(), upper.finish()
 
 
@@ -46,7 +45,7 @@ def odd_opaque_nested():
     upper.entry(top + b"/dir/sub/.wh..wh..opq").entry(top + b"/dir/sub/c", b"c")
     upper.directory(top + b"/new/").entry(top + b"/new/.wh..wh..opq").entry(top + b"/new/file", b"f")
     upper.directory(top + b"/empty/").entry(top + b"/empty/.wh..wh..opq")
-    lower = _tree(top).directory(top + b"/empty/").entry(top + b"/empty/old", b"o")
+    lower = small_tree(top).directory(top + b"/empty/").entry(top + b"/empty/old", b"o")
     return lower.finish(), upper.finish()
 
 
@@ -56,7 +55,7 @@ def odd_removed_and_back():
     second = RawTar().entry(top + b"/.wh.dir")
     third = RawTar().directory(top + b"/dir/").entry(top + b"/dir/c", b"c").entry(top + b"/dir/d", b"d")
     fourth = RawTar().entry(top + b"/dir/.wh.c")
-    return _tree(top).finish(), second.finish(), third.finish(), fourth.finish()
+    return small_tree(top).finish(), second.finish(), third.finish(), fourth.finish()
 
 
 def odd_type_changes():
@@ -75,7 +74,7 @@ def odd_directory_changes():
     top = b"directory-changes"
     upper = RawTar().directory(top + b"/dir/", mode=0o1770, uid=20, gid=21, mtime=1600000000,
                                pax=xattrs({b"user.upper": b"yes"}))
-    return _tree(top).finish(), upper.finish()
+    return small_tree(top).finish(), upper.finish()
 
 
 def odd_link_groups():

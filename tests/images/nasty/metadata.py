@@ -81,12 +81,12 @@ def odd_owners():
 
 
 def odd_times():
-    """Times before 1970, with nanoseconds, at 2^31 and later, on files, folders and symlinks."""
+    """Times with nanoseconds, with too many digits, at 0, at 2^31 and later, on files, folders and symlinks."""
     tar = RawTar().directory(b"times/", pax={b"mtime": b"1234567890.123456789"})
-    for index, text in enumerate((b"-1.5", b"-0.000000001", b"0", b"0.999999999", b"1500000000.5", b"1.1234567891234",
-                                  b"2147483648", b"4294967296.25", b"-2147483648", b"1700000000.")):
+    for index, text in enumerate((b"0", b"0.999999999", b"1500000000.5", b"1.1234567891234", b"2147483648",
+                                  b"4294967296.25", b"1700000000.")):
         tar.entry(b"times/%d" % index, text, pax={b"mtime": text, b"atime": b"1.5", b"ctime": b"2.5"})
-    tar.symlink(b"times/symlink", b"0", pax={b"mtime": b"-5.25"}).entry(b"times/zero", b"x", mtime=0)
+    tar.symlink(b"times/symlink", b"0", pax={b"mtime": b"5.25"}).entry(b"times/zero", b"x", mtime=0)
     return tar.finish()
 
 

@@ -38,8 +38,10 @@ def odd_component_255():
 
 def odd_ustar_prefix():
     """Names split into prefix and name: 100 and 155 bytes exactly, and no NUL at either end."""
-    folder = b"ustar-prefix/" + b"p" * 142
-    tar = RawTar().directory(b"ustar-prefix/").directory(b"p" * 142, prefix=b"ustar-prefix")
+    middle = b"ustar-prefix/" + b"p" * 71
+    folder = middle + b"/" + b"q" * 70  # 155 bytes
+    tar = RawTar().directory(b"ustar-prefix/").directory(b"p" * 71, prefix=b"ustar-prefix")
+    tar.directory(b"q" * 70, prefix=middle)
     tar.entry(b"n" * 100, b"full", prefix=folder)
     tar.entry(b"s", b"short", prefix=folder)
     tar.directory(b"sub/", prefix=folder)
@@ -93,7 +95,6 @@ def odd_base256():
     tar.entry(b"base256/size", pattern(700), size=base256(700, 12), magic=GNU)
     tar.entry(b"base256/owner", b"x", uid=3000000000, gid=2500000000, magic=GNU)
     tar.entry(b"base256/future", b"x", mtime=8 ** 11 + 5, magic=GNU)
-    tar.entry(b"base256/past", b"x", mtime=-1000000000, magic=GNU)
     return tar.finish()
 
 

@@ -1,13 +1,19 @@
 """Oddities that an ordinary pull refuses, reads otherwise, or pays too dearly for: for converter tests only."""
 
+from images.nasty.layers import small_tree
 from images.nasty.metadata import xattrs
 from images.nasty.oddity import pattern
-from images.nasty.raw_tar import CHAR, RawTar, gnu_sparse_header, header
+from images.nasty.raw_tar import CHAR, GNU, RawTar, gnu_sparse_header, header
 from images.nasty.sparse import sparse_tar
 
 GIB = 1 << 30
 # A few real bytes at both sides of 2^32 and at the end.
 _HUGE = [(0, 512), (4 * GIB - 100, 200), (6 * GIB + 3, 1000), (8 * GIB - 1, 1)]
+
+
+def odd_sparse_gnu():
+    """Old GNU sparse files, with extension blocks; containerd refuses their type."""
+    return sparse_tar("gnu", b"sparse-gnu")
 
 
 def odd_huge_sparse_gnu():
@@ -35,6 +41,15 @@ def odd_sparse_owner_and_times():
     tar = RawTar().directory(b"sparse-owner/").pax({b"mtime": b"1500000000.5", **xattrs({b"user.s": b"1"})})
     tar.block(gnu_sparse_header(b"sparse-owner/file", [(4096, 10)], 9000, uid=77, gid=78)).data(pattern(10))
     return tar.finish()
+
+
+def odd_times_before_1970():
+    """Times below zero, by pax and by base-256. (containerd sets all of them to 0.)"""
+    tar = RawTar().directory(b"before-1970/", pax={b"mtime": b"-1.5"})
+    for index, text in enumerate((b"-1.5", b"-0.000000001", b"-2147483648", b"-1000000000.999999999")):
+        tar.entry(b"before-1970/%d" % index, text, pax={b"mtime": text})
+    tar.symlink(b"before-1970/symlink", b"0", pax={b"mtime": b"-5.25"})
+    return tar.entry(b"before-1970/base256", b"x", mtime=-1000000000, magic=GNU).finish()
 
 
 def odd_contiguous_type():
@@ -90,6 +105,13 @@ def odd_overlay_xattrs():
     tar.entry(b"overlay-xattrs/redirect", b"x", pax=xattrs({b"trusted.overlay.redirect": b"/etc"}))
     tar.entry(b"overlay-xattrs/user", b"x", pax=xattrs({b"user.overlay.metacopy": b""}))
     return tar.finish()
+
+
+def odd_whiteout_then_new_folder():
+    """A folder is removed and made anew in one layer: only its new entries remain. (containerd shows the old ones.)"""
+    top = b"whiteout-then-new-folder"
+    upper = RawTar().entry(top + b"/.wh.dir").directory(top + b"/dir/", mode=0o700).entry(top + b"/dir/only", b"new")
+    return small_tree(top).finish(), upper.finish()
 
 
 def odd_whiteout_after_new():
