@@ -4,6 +4,10 @@ Every part is a context manager and leaves nothing behind. See README.md in this
 """
 
 from testbed.containerd import Containerd, CtrError, drop_caches
+from testbed.fault_proxy import FaultProxy
+from testbed.faults import (
+    CorruptByte, Delay, Hang, Redirect, Reset, StatusCode, Truncate, WholeBlob, WrongContentRange, WrongData)
+from testbed.links import LatencyProxy, Namespace, ShapedLink
 from testbed.pagein import Pagein
 from testbed.pageind import Pageind
 from testbed.pki import PrivateCa
@@ -16,6 +20,8 @@ from testbed.token_server import TokenServer
 from testbed.treecmp import compare_trees
 
 __all__ = [
-    "Containerd", "CtrError", "Pagein", "Pageind", "PrivateCa", "Registry", "ServiceManager", "TestbedError",
-    "TokenServer", "compare_trees", "copy_layout", "drop_caches", "push_image", "wait_until",
+    "Containerd", "CorruptByte", "CtrError", "Delay", "FaultProxy", "Hang", "LatencyProxy", "Namespace",
+    "Pagein", "Pageind", "PrivateCa", "Redirect", "Registry", "Reset", "ServiceManager", "ShapedLink",
+    "StatusCode", "TestbedError", "TokenServer", "Truncate", "WholeBlob", "WrongContentRange", "WrongData",
+    "compare_trees", "copy_layout", "drop_caches", "push_image", "wait_until",
 ]
