@@ -59,7 +59,9 @@ class ReadReply {
 };
 
 // One device of an image: a fixed number of bytes that may still have to come
-// from somewhere. Thread-safe: reads arrive from several threads at once.
+// from somewhere. What follows a file's end in its last 4096-byte block must be
+// zeros: the kernel shows it to whoever maps the file. Thread-safe: reads arrive
+// from several threads at once.
 class DeviceFile {
  public:
   virtual ~DeviceFile() = default;

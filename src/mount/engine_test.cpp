@@ -1,17 +1,39 @@
-#include <gtest/gtest.h>
-#include <unistd.h>
+#include "mount/engine_conformance.h"
 
-#include "mount/engine.h"
-
-namespace pagein::mount {
+namespace pagein::mount::testing {
 namespace {
-TEST(Probe, Erofs) {
-  if (::geteuid() != 0) GTEST_SKIP() << "needs root to mount";
+
+std::string factory_name(const ::testing::TestParamInfo<EngineFactory>& info) {
+  return info.param.name;
+}
+
+const auto kEngines = ::testing::Values(
+    EngineFactory{"ErofsDirect", make_erofs_engine, DeviceCaching::direct},
+    EngineFactory{"ErofsBuffered", make_erofs_engine, DeviceCaching::buffered});
+
+INSTANTIATE_TEST_SUITE_P(Engines, EngineConformance, kEngines, factory_name);
+INSTANTIATE_TEST_SUITE_P(Engines, EngineConformanceDevices, kEngines, factory_name);
+
+TEST(ErofsEngine, ProbeFindsItUsable) {
+  SKIP_UNLESS_ROOT();
   auto server = FuseServer::start({}).value();
   auto engine = make_erofs_engine(*server);
-  EngineProbe probe = engine->probe("/var/tmp");
-  for (const auto& f : probe.findings) std::cout << f << "\n";
-  EXPECT_TRUE(probe.usable);
+  const EngineProbe probe = engine->probe("/var/tmp");
+  for (const auto& finding : probe.findings) SCOPED_TRACE(finding);
+  EXPECT_FALSE(probe.findings.empty());
+  if (!probe.usable) GTEST_SKIP() << "EROFS on files does not work here: " << probe.findings[0];
+  EXPECT_TRUE(probe.direct);
 }
+
+TEST(ErofsEngine, ProbeSaysWhyNot) {
+  SKIP_UNLESS_ROOT();
+  auto server = FuseServer::start({}).value();
+  auto engine = make_erofs_engine(*server);
+  const EngineProbe probe = engine->probe("/dev/shm");  // metadata may not be on tmpfs
+  EXPECT_FALSE(probe.usable);
+  ASSERT_FALSE(probe.findings.empty());
+  EXPECT_NE(probe.findings[0].find("tmpfs"), std::string::npos) << probe.findings[0];
+}
+
 }  // namespace
-}  // namespace pagein::mount
+}  // namespace pagein::mount::testing

@@ -1,0 +1,350 @@
+// The questions that every mount engine answers alike. A test file includes this
+// and instantiates EngineConformance with an EngineFactory for each engine.
+#pragma once
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "mount/mount_test_support.h"
+#include "mount/overlay.h"
+
+namespace pagein::mount::testing {
+
+struct EngineFactory {
+  std::string name;
+  std::function<std::unique_ptr<Engine>(FuseServer&)> make;
+  DeviceCaching caching = DeviceCaching::direct;
+};
+inline void PrintTo(const EngineFactory& factory, std::ostream* out) { *out << factory.name; }
+
+class EngineConformance : public ::testing::TestWithParam<EngineFactory> {
+ protected:
+  void SetUp() override {
+    SKIP_UNLESS_ROOT();
+    server_ = FuseServer::start({}).value();
+    engine_ = GetParam().make(*server_);
+  }
+
+  std::unique_ptr<ImageMount> mount(ImageSpec spec) {
+    spec.caching = GetParam().caching;
+    Result<std::unique_ptr<ImageMount>> mounted = engine_->mount(std::move(spec));
+    if (mounted.ok()) return std::move(*mounted);
+    ADD_FAILURE() << mounted.error().message;
+    return nullptr;
+  }
+
+  std::unique_ptr<FuseServer> server_;
+  std::unique_ptr<Engine> engine_;
+};
+
+// ---- Right bytes ----
+
+class EngineConformanceDevices : public EngineConformance {
+ protected:
+  void check(size_t count) {
+    TestImage image(count);
+    auto devices = TestImage::devices(count);
+    auto mounted = mount(image.spec(devices));
+    ASSERT_TRUE(mounted);
+    size_t names = 0;
+    for ([[maybe_unused]] const auto& e : std::filesystem::directory_iterator(image.target())) {
+      ++names;
+    }
+    EXPECT_EQ(names, count);
+    for (size_t i = 0; i < count; ++i) {
+      EXPECT_EQ(std::filesystem::file_size(image.file(i)), kFileBytes);
+      EXPECT_EQ(read_at(image.file(i), 0, kDeviceBytes).bytes, devices[i]->bytes(0, kFileBytes))
+          << i;
+    }
+    EXPECT_TRUE(mounted->unmount(UnmountMode::normal).ok());
+    EXPECT_TRUE(mounted->wait_ended(kPatience).ok());
+  }
+};
+
+TEST_P(EngineConformanceDevices, OneDevice) { check(1); }
+TEST_P(EngineConformanceDevices, TwentyDevices) { check(20); }
+TEST_P(EngineConformanceDevices, ThreeHundredDevices) { check(300); }
+
+TEST_P(EngineConformance, ReadsAtAnyOffset) {
+  TestImage image(1);
+  auto devices = TestImage::devices(1);
+  auto mounted = mount(image.spec(devices));
+  ASSERT_TRUE(mounted);
+  for (const uint64_t offset : {0, 1, 4095, 4096, 131'071, 200'000, 261'000, 261'143}) {
+    drop_cache(image.file(0));
+    const size_t length = std::min<size_t>(10'000, kFileBytes - offset);
+    EXPECT_EQ(read_at(image.file(0), offset, 10'000).bytes, devices[0]->bytes(offset, length));
+  }
+  EXPECT_TRUE(read_at(image.file(0), kFileBytes, 10).bytes.empty());
+}
+
+TEST_P(EngineConformance, MapsMemory) {
+  // The rest of a file's last block is zero in a layer's data, as here: the
+  // kernel maps it as it is.
+  auto device = std::make_shared<TestDevice>(pattern(7, 0, kFileBytes));
+  TestImage image(1);
+  auto mounted = mount(image.spec(std::vector{device}));
+  ASSERT_TRUE(mounted);
+  UniqueFd fd = open_file(image.file(0), O_RDONLY).value();
+  void* map = ::mmap(nullptr, kDeviceBytes, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  ASSERT_NE(map, MAP_FAILED);
+  const Bytes expected = device->bytes(0, kDeviceBytes);
+  EXPECT_TRUE(std::equal(expected.begin(), expected.end(), static_cast<const uint8_t*>(map)));
+  ::munmap(map, kDeviceBytes);
+}
+
+TEST_P(EngineConformance, Executes) {
+  Result<std::string> binary = read_file("/bin/true");
+  ASSERT_TRUE(binary.ok());
+  auto device = std::make_shared<TestDevice>(Bytes(binary->begin(), binary->end()));
+  TestImage image({device->size()}, {{"true", binary->size(), 1, 0, 0755}}, "exec");
+  auto mounted = mount(image.spec(std::vector{device}));
+  ASSERT_TRUE(mounted);
+  EXPECT_EQ(std::system((image.target() / "true").c_str()), 0);
+}
+
+TEST_P(EngineConformance, UnprivilegedReadersRead) {
+  TestImage image(1);
+  auto devices = TestImage::devices(1);
+  auto mounted = mount(image.spec(devices));
+  ASSERT_TRUE(mounted);
+  ReaderProcess reader(image.file(0), 4096, devices[0]->bytes(4096, 50'000), 65534);
+  EXPECT_EQ(reader.wait(), 0);
+}
+
+TEST_P(EngineConformance, AnswersComeFromOtherThreadsInAnyOrder) {
+  TestImage image(20);
+  auto devices = TestImage::devices(20);
+  for (auto& device : devices) device->set_mode(TestDevice::Mode::other_thread);
+  auto mounted = mount(image.spec(devices));
+  ASSERT_TRUE(mounted);
+  std::vector<std::thread> readers;
+  std::atomic<int> wrong{0};
+  for (size_t r = 0; r < 8; ++r) {
+    readers.emplace_back([&, r] {
+      for (size_t i = 0; i < 20; ++i) {
+        const size_t n = (i + r * 3) % 20;
+        if (read_at(image.file(n), 0, kFileBytes).bytes != devices[n]->bytes(0, kFileBytes)) {
+          ++wrong;
+        }
+      }
+    });
+  }
+  for (auto& reader : readers) reader.join();
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST_P(EngineConformance, LocalAndVirtualDevicesMix) {
+  TestImage image(3);
+  auto virtual_device = std::make_shared<TestDevice>(1, kDeviceBytes);
+  ASSERT_TRUE(replace_file(image.dir() / "d0", pattern(0, 0, kDeviceBytes)).ok());
+  ASSERT_TRUE(replace_file(image.dir() / "d2", pattern(2, 0, kDeviceBytes)).ok());
+  auto mounted = mount(image.spec({ImageDevice::local(image.dir() / "d0", kDeviceBytes),
+                                   ImageDevice::virtual_file(virtual_device),
+                                   ImageDevice::local(image.dir() / "d2", kDeviceBytes)}));
+  ASSERT_TRUE(mounted);
+  EXPECT_TRUE(mounted->state().needs_daemon);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(read_at(image.file(i), 0, kDeviceBytes).bytes, pattern(i, 0, kFileBytes)) << i;
+  }
+}
+
+TEST_P(EngineConformance, LocalDevicesNeedNoDaemon) {
+  TestImage image(1);
+  ASSERT_TRUE(replace_file(image.dir() / "d0", pattern(0, 0, kDeviceBytes)).ok());
+  auto mounted = mount(image.spec({ImageDevice::local(image.dir() / "d0", kDeviceBytes)}));
+  ASSERT_TRUE(mounted);
+  EXPECT_FALSE(mounted->state().needs_daemon);
+  EXPECT_EQ(mounted->device_fd(), -1);
+  mounted.reset();
+  server_ = nullptr;
+  EXPECT_EQ(read_at(image.file(0), 0, kDeviceBytes).bytes, pattern(0, 0, kFileBytes));
+}
+
+TEST_P(EngineConformance, RefusesALocalDeviceOfAnotherSize) {
+  TestImage image(1);
+  for (const uint64_t size : {kDeviceBytes - 4096, kDeviceBytes + 4096, kDeviceBytes - 1}) {
+    ASSERT_TRUE(replace_file(image.dir() / "d0", pattern(0, 0, size)).ok());
+    auto mounted = engine_->mount(image.spec({ImageDevice::local(image.dir() / "d0", kDeviceBytes)}));
+    ASSERT_FALSE(mounted.ok());
+    EXPECT_EQ(mounted.error().code, Code::corrupt_input);
+  }
+}
+
+// ---- Errors ----
+
+TEST_P(EngineConformance, ADeviceErrorIsEioAndTheNextReadWorks) {
+  using Mode = TestDevice::Mode;
+  const std::vector<Mode> modes = {Mode::fail, Mode::drop, Mode::short_reply, Mode::long_reply};
+  TestImage image(modes.size());
+  auto devices = TestImage::devices(modes.size());
+  auto mounted = mount(image.spec(devices));
+  ASSERT_TRUE(mounted);
+  for (size_t i = 0; i < modes.size(); ++i) {
+    devices[i]->set_mode(modes[i]);
+    EXPECT_EQ(read_at(image.file(i), 0, 4096).error, EIO) << i;
+    devices[i]->set_mode(Mode::inline_reply);
+    EXPECT_EQ(read_at(image.file(i), 0, 4096).bytes, devices[i]->bytes(0, 4096)) << i;
+  }
+  EXPECT_EQ(mounted->stats().in_flight, 0u);
+  EXPECT_EQ(mounted->stats().in_flight_bytes, 0u);
+  EXPECT_GE(mounted->stats().read_errors, modes.size());
+}
+
+TEST_P(EngineConformance, ABlockedReaderCanBeKilled) {
+  TestImage image(1);
+  auto devices = TestImage::devices(1);
+  auto mounted = mount(image.spec(devices));
+  ASSERT_TRUE(mounted);
+  devices[0]->set_mode(TestDevice::Mode::hold);
+  ReaderProcess reader(image.file(0), 0, devices[0]->bytes(0, 4096));
+  ASSERT_TRUE(devices[0]->wait_for_held(1));
+  reader.signal(SIGKILL);
+  EXPECT_EQ(reader.wait(), -SIGKILL);
+  devices[0]->release();
+  EXPECT_EQ(mounted->stats().in_flight, 0u);
+  EXPECT_EQ(read_at(image.file(0), 0, 4096).bytes, devices[0]->bytes(0, 4096));
+}
+
+TEST_P(EngineConformance, AHarmlessSignalDoesNotFailAWaitingRead) {
+  TestImage image(1);
+  auto devices = TestImage::devices(1);
+  auto mounted = mount(image.spec(devices));
+  ASSERT_TRUE(mounted);
+  devices[0]->set_mode(TestDevice::Mode::hold);
+  ReaderProcess reader(image.file(0), 0, devices[0]->bytes(0, 4096));
+  ASSERT_TRUE(devices[0]->wait_for_held(1));
+  reader.signal(SIGUSR1);
+  reader.signal(SIGUSR1);
+  devices[0]->release();
+  EXPECT_EQ(reader.wait(), 0);
+}
+
+TEST_P(EngineConformance, SlowReadsDoNotHoldUpHits) {
+  constexpr size_t kSlow = 64;  // more than FUSE's default limit of 12
+  TestImage image(kSlow + 1);
+  auto devices = TestImage::devices(kSlow + 1);
+  auto mounted = mount(image.spec(devices));
+  ASSERT_TRUE(mounted);
+  std::vector<std::unique_ptr<ReaderProcess>> readers;
+  for (size_t i = 0; i < kSlow; ++i) {
+    devices[i]->set_mode(TestDevice::Mode::hold);
+    readers.push_back(
+        std::make_unique<ReaderProcess>(image.file(i), 0, devices[i]->bytes(0, 4096)));
+  }
+  for (size_t i = 0; i < kSlow; ++i) ASSERT_TRUE(devices[i]->wait_for_held(1));
+  ReaderProcess hit(image.file(kSlow), 0, devices[kSlow]->bytes(0, 100'000));
+  EXPECT_EQ(hit.wait(), 0);
+  for (size_t i = 0; i < kSlow; ++i) {
+    devices[i]->release();
+    EXPECT_EQ(readers[i]->wait(), 0);
+  }
+}
+
+TEST_P(EngineConformance, AbortEndsWaitingReadersWithAnError) {
+  TestImage image(1);
+  auto devices = TestImage::devices(1);
+  auto mounted = mount(image.spec(devices));
+  ASSERT_TRUE(mounted);
+  devices[0]->set_mode(TestDevice::Mode::hold);
+  ReaderProcess reader(image.file(0), 0, devices[0]->bytes(0, 4096));
+  ASSERT_TRUE(devices[0]->wait_for_held(1));
+  EXPECT_TRUE(mounted->abort().ok());
+  EXPECT_EQ(reader.wait(), EIO);
+  EXPECT_TRUE(mounted->wait_ended(kPatience).ok());
+  devices[0]->release();  // answers to nobody
+  EXPECT_TRUE(mounted->abort().ok());
+}
+
+// ---- Life and end ----
+
+TEST_P(EngineConformance, UnmountingWhileUsedIsBusyOrLazy) {
+  TestImage image(1);
+  auto devices = TestImage::devices(1);
+  std::atomic<int> ends{0};
+  ImageSpec spec = image.spec(devices);
+  spec.on_end = [&] { ++ends; };
+  auto mounted = mount(std::move(spec));
+  ASSERT_TRUE(mounted);
+  UniqueFd user = open_file(image.file(0), O_RDONLY).value();
+  const Status busy = mounted->unmount(UnmountMode::normal);
+  ASSERT_FALSE(busy.ok());
+  EXPECT_EQ(busy.error().sys_errno, EBUSY);
+
+  EXPECT_TRUE(mounted->unmount(UnmountMode::lazy).ok());
+  EXPECT_FALSE(is_mount_point(image.target()).value());
+  Bytes bytes(kFileBytes);
+  EXPECT_TRUE(pread_full(user.get(), bytes, 0).ok());
+  EXPECT_EQ(bytes, devices[0]->bytes(0, kFileBytes));
+  EXPECT_EQ(mounted->wait_ended(std::chrono::milliseconds(1)).error().code, Code::timeout);
+  EXPECT_EQ(ends, 0);
+
+  user.reset();
+  EXPECT_TRUE(mounted->wait_ended(kPatience).ok());
+  server_.reset();  // joins: on_end has run
+  EXPECT_EQ(ends, 1);
+}
+
+TEST_P(EngineConformance, LeavesNothingBehind) {
+  const auto count = [](const char* dir) {
+    return std::distance(std::filesystem::directory_iterator(dir), {});
+  };
+  const auto mounts = [] { return load_mount_table().value().size(); };
+  TestImage image(5);
+  auto devices = TestImage::devices(5);
+  const auto fds_before = count("/proc/self/fd");
+  const auto threads_before = count("/proc/self/task");
+  const auto mounts_before = mounts();
+  for (int i = 0; i < 20; ++i) {
+    auto mounted = mount(image.spec(devices));
+    ASSERT_TRUE(mounted);
+    EXPECT_EQ(read_at(image.file(3), 0, 4096).bytes, devices[3]->bytes(0, 4096));
+    EXPECT_EQ(mounts(), mounts_before + 1);  // the devices' mount is in no tree
+    EXPECT_TRUE(mounted->unmount(UnmountMode::normal).ok());
+    EXPECT_TRUE(mounted->unmount(UnmountMode::normal).ok());
+    EXPECT_TRUE(mounted->wait_ended(kPatience).ok());
+  }
+  EXPECT_EQ(count("/proc/self/fd"), fds_before);
+  EXPECT_EQ(count("/proc/self/task"), threads_before);
+  EXPECT_EQ(mounts(), mounts_before);
+}
+
+TEST_P(EngineConformance, AFailedMountLeavesNothingBehind) {
+  TestImage image(1);
+  auto devices = TestImage::devices(2);  // one more than the image has
+  const size_t before = load_mount_table().value().size();
+  auto mounted = engine_->mount(image.spec(devices));
+  ASSERT_FALSE(mounted.ok());
+  EXPECT_NE(mounted.error().message.find("test"), std::string::npos);
+  EXPECT_EQ(load_mount_table().value().size(), before);
+}
+
+TEST_P(EngineConformance, IsALowerOfAnOverlay) {
+  TestImage image(2);
+  auto devices = TestImage::devices(2);
+  auto mounted = mount(image.spec(devices));
+  ASSERT_TRUE(mounted);
+  OverlaySpec overlay;
+  overlay.lowers = {image.target()};
+  overlay.upper = image.dir() / "upper";
+  overlay.work = image.dir() / "work";
+  overlay.features = detect_overlay_features();
+  const auto target = image.dir() / "root";
+  for (const auto& dir : {overlay.upper, overlay.work, target}) {
+    ASSERT_TRUE(make_dirs(dir).ok());
+  }
+  const Status status = mount_overlay(overlay, target);
+  ASSERT_TRUE(status.ok()) << status.error().message;
+  EXPECT_EQ(read_at(target / "f0", 0, kFileBytes).bytes, devices[0]->bytes(0, kFileBytes));
+  {
+    UniqueFd fd = open_file(target / "f1", O_RDWR).value();  // copies up
+    ASSERT_TRUE(pwrite_full(fd.get(), as_bytes("new"), 0).ok());
+  }
+  std::filesystem::remove(target / "f0");
+  EXPECT_EQ(read_at(image.dir() / "upper" / "f1", 3, 1000).bytes, devices[1]->bytes(3, 1000));
+  EXPECT_FALSE(std::filesystem::exists(target / "f0"));
+  EXPECT_TRUE(std::filesystem::exists(image.file(0)));
+  EXPECT_TRUE(unmount(target, UnmountMode::normal).ok());
+}
+
+}  // namespace pagein::mount::testing

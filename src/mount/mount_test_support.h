@@ -1,0 +1,300 @@
+// What the tests of mounts share: devices with known bytes, an image of them in a
+// temporary folder, readers in other processes.
+#pragma once
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <filesystem>
+#include <mutex>
+#include <thread>
+
+#include "mount/engine.h"
+#include "mount/tiny_image.h"
+
+#define SKIP_UNLESS_ROOT() \
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to mount"
+
+namespace pagein::mount::testing {
+
+inline constexpr std::chrono::milliseconds kPatience = std::chrono::seconds(20);
+
+// The bytes of device `seed` at `offset`: different everywhere, never all zero.
+inline Bytes pattern(uint64_t seed, uint64_t offset, size_t length) {
+  Bytes out(length);
+  for (size_t i = 0; i < length; ++i) {
+    const uint64_t word = (offset + i) / 8;
+    uint64_t x = (seed + 1) * 0x9E3779B97F4A7C15ULL + word * 0xBF58476D1CE4E5B9ULL;
+    x ^= x >> 29;
+    out[i] = static_cast<uint8_t>(x >> (8 * ((offset + i) % 8)) | 1);
+  }
+  return out;
+}
+
+// Answers at once, from another thread, when told to, or not at all.
+class TestDevice : public DeviceFile {
+ public:
+  enum class Mode { inline_reply, other_thread, hold, fail, drop, short_reply, long_reply };
+
+  TestDevice(uint64_t seed, uint64_t size) : seed_(seed), size_(size) {}
+  // With content of its own, padded to whole blocks.
+  explicit TestDevice(Bytes content) : seed_(0), content_(std::move(content)) {
+    content_.resize((content_.size() + 4095) / 4096 * 4096);
+    size_ = content_.size();
+  }
+  ~TestDevice() override {
+    {
+      std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    changed_.notify_all();
+    if (answerer_.joinable()) answerer_.join();
+  }
+
+  uint64_t size() const override { return size_; }
+
+  void read(uint64_t offset, ReadReply reply) override {
+    ++reads;
+    if (on_read) on_read();
+    std::unique_lock lock(mutex_);
+    switch (mode_) {
+      case Mode::inline_reply:
+        lock.unlock();
+        return reply.data(bytes(offset, reply.length()));
+      case Mode::other_thread:
+        if (!answerer_.joinable()) answerer_ = std::thread([this] { answer_all(); });
+        [[fallthrough]];
+      case Mode::hold:
+        waiting_.push_back({offset, std::move(reply)});
+        changed_.notify_all();
+        return;
+      case Mode::fail: return reply.error(ENXIO);
+      case Mode::drop: return;
+      case Mode::short_reply: return reply.data(bytes(offset, reply.length() - 1));
+      case Mode::long_reply: return reply.data(bytes(offset, reply.length() + 1));
+    }
+  }
+
+  void set_mode(Mode mode) {
+    std::lock_guard lock(mutex_);
+    mode_ = mode;
+  }
+  // Whether `count` held reads are there within the patience.
+  bool wait_for_held(size_t count) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, kPatience, [&] { return waiting_.size() >= count; });
+  }
+  size_t held() {
+    std::lock_guard lock(mutex_);
+    return waiting_.size();
+  }
+  // Answers what is held; what comes from now on is answered inline.
+  void release() {
+    std::deque<Held> held;
+    {
+      std::lock_guard lock(mutex_);
+      mode_ = Mode::inline_reply;
+      held.swap(waiting_);
+    }
+    for (Held& h : held) h.reply.data(bytes(h.offset, h.reply.length()));
+  }
+
+  Bytes bytes(uint64_t offset, size_t length) const {
+    if (content_.empty()) return pattern(seed_, offset, length);
+    Bytes out(length);
+    const size_t have = offset < size_ ? std::min<size_t>(length, size_ - offset) : 0;
+    std::copy_n(content_.begin() + static_cast<std::ptrdiff_t>(offset), have, out.begin());
+    return out;
+  }
+
+  std::atomic<uint64_t> reads{0};
+  std::function<void()> on_read;  // set before mounting
+
+ private:
+  struct Held {
+    uint64_t offset;
+    ReadReply reply;
+  };
+  // Last in, first out, so that answers come in another order than requests.
+  void answer_all() {
+    std::unique_lock lock(mutex_);
+    while (!stopping_) {
+      if (mode_ != Mode::other_thread || waiting_.empty()) {
+        changed_.wait(lock);
+        continue;
+      }
+      Held held = std::move(waiting_.back());
+      waiting_.pop_back();
+      lock.unlock();
+      held.reply.data(bytes(held.offset, held.reply.length()));
+      lock.lock();
+    }
+  }
+
+  const uint64_t seed_;
+  uint64_t size_;
+  Bytes content_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  Mode mode_ = Mode::inline_reply;
+  bool stopping_ = false;
+  std::deque<Held> waiting_;
+  std::thread answerer_;
+};
+
+// Device i (from 0) backs the file "f<i>" of kFileBytes.
+inline constexpr uint64_t kDeviceBytes = 256 << 10;
+inline constexpr uint64_t kFileBytes = kDeviceBytes - 1000;
+
+inline std::string file_name(size_t i) { return "f" + std::to_string(i); }
+
+// A metadata file and a target in a temporary folder on disk.
+class TestImage {
+ public:
+  explicit TestImage(size_t devices, const std::string& id = "test") : TestImage(sizes(devices), files(devices), id) {}
+  TestImage(std::vector<uint64_t> device_sizes, std::vector<TinyFile> files, const std::string& id)
+      : dir_(TempDir::make("pagein-mount-", "/var/tmp").value()), id_(id) {
+    EXPECT_TRUE(make_dirs(target()).ok());
+    TinyImage image{std::move(device_sizes), std::move(files)};
+    EXPECT_TRUE(replace_file(dir_.path() / "metadata", tiny_erofs_metadata(image)).ok());
+  }
+  ~TestImage() { (void)unmount(target(), UnmountMode::lazy); }
+
+  std::filesystem::path target() const { return dir_.path() / "mnt"; }
+  std::filesystem::path dir() const { return dir_.path(); }
+  std::filesystem::path file(size_t i) const { return target() / file_name(i); }
+
+  ImageSpec spec(std::vector<ImageDevice> devices) const {
+    ImageSpec spec;
+    spec.id = id_;
+    spec.metadata = dir_.path() / "metadata";
+    spec.target = target();
+    spec.devices = std::move(devices);
+    return spec;
+  }
+  ImageSpec spec(const std::vector<std::shared_ptr<TestDevice>>& devices) const {
+    std::vector<ImageDevice> list;
+    for (const auto& device : devices) list.push_back(ImageDevice::virtual_file(device));
+    return spec(std::move(list));
+  }
+
+  static std::vector<std::shared_ptr<TestDevice>> devices(size_t count) {
+    std::vector<std::shared_ptr<TestDevice>> out;
+    for (size_t i = 0; i < count; ++i) out.push_back(std::make_shared<TestDevice>(i, kDeviceBytes));
+    return out;
+  }
+
+ private:
+  static std::vector<uint64_t> sizes(size_t devices) {
+    return std::vector<uint64_t>(devices, kDeviceBytes);
+  }
+  static std::vector<TinyFile> files(size_t devices) {
+    std::vector<TinyFile> out;
+    for (size_t i = 0; i < devices; ++i) {
+      out.push_back({file_name(i), kFileBytes, static_cast<uint16_t>(i + 1), 0, 0644});
+    }
+    return out;
+  }
+
+  TempDir dir_;
+  const std::string id_;
+};
+
+// The file's bytes, or the errno.
+struct ReadResult {
+  int error = 0;
+  Bytes bytes;
+};
+inline ReadResult read_at(const std::filesystem::path& path, uint64_t offset, size_t length) {
+  ReadResult out;
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return {errno, {}};
+  out.bytes.resize(length);
+  size_t done = 0;
+  while (done < length) {
+    const ssize_t n = ::pread(fd.get(), out.bytes.data() + done, length - done,
+                              static_cast<off_t>(offset + done));
+    if (n < 0) return {errno, {}};
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
+  }
+  out.bytes.resize(done);
+  return out;
+}
+
+// Forgets the cached pages of a file.
+inline void drop_cache(const std::filesystem::path& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+}
+
+// Another process that reads part of a file and compares. Killed if still there
+// at the end.
+class ReaderProcess {
+ public:
+  static constexpr int kWrongBytes = 200;
+
+  // uid 0: stay root.
+  ReaderProcess(const std::filesystem::path& path, uint64_t offset, const Bytes& expected,
+                unsigned uid = 0) {
+    const std::string name = path.native();
+    Bytes got(expected.size());
+    pid_ = ::fork();
+    if (pid_ == 0) {  // only async-signal-safe calls from here
+      struct sigaction action {};
+      action.sa_handler = [](int) {};
+      ::sigaction(SIGUSR1, &action, nullptr);
+      // A copy of a FUSE descriptor would keep a dead daemon's connection alive.
+      ::syscall(SYS_close_range, 3u, ~0u, 0u);
+      const int fd = ::open(name.c_str(), O_RDONLY);
+      if (fd < 0) ::_exit(errno);
+      if (uid != 0 && ::syscall(SYS_setresuid, uid, uid, uid) != 0) ::_exit(errno);
+      const ssize_t n = ::pread(fd, got.data(), got.size(), static_cast<off_t>(offset));
+      if (n < 0) ::_exit(errno);
+      ::_exit(static_cast<size_t>(n) == got.size() && got == expected ? 0 : kWrongBytes);
+    }
+  }
+  ReaderProcess(const ReaderProcess&) = delete;
+  ~ReaderProcess() {
+    if (pid_ > 0 && !reaped_) {
+      ::kill(pid_, SIGKILL);
+      ::waitpid(pid_, nullptr, 0);
+    }
+  }
+
+  void signal(int number) { ::kill(pid_, number); }
+
+  bool running() const {
+    siginfo_t info{};
+    return ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == 0;
+  }
+
+  // The exit code (0: right bytes; an errno; kWrongBytes), -signal, or -1000
+  // where it does not end within the patience.
+  int wait() {
+    UniqueFd handle(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
+    pollfd p{handle.get(), POLLIN, 0};
+    if (::poll(&p, 1, static_cast<int>(kPatience.count())) != 1) return -1000;
+    int status = 0;
+    ::waitpid(pid_, &status, 0);
+    reaped_ = true;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+
+ private:
+  pid_t pid_ = -1;
+  bool reaped_ = false;
+};
+
+}  // namespace pagein::mount::testing
