@@ -255,8 +255,8 @@ void FuseSession::finish_data(uint64_t unique, uint32_t length,
     pieces = {&shortened, 1};
   }
   read_bytes_.fetch_add(length, std::memory_order_relaxed);
+  read_done(length);  // first: whoever has the answer sees it counted
   send_pieces(unique, 0, pieces);
-  read_done(length);
 }
 
 void FuseSession::finish_file(uint64_t unique, uint32_t length, int fd, uint64_t offset) {
@@ -271,8 +271,8 @@ void FuseSession::finish_file(uint64_t unique, uint32_t length, int fd, uint64_t
 
 void FuseSession::finish_error(uint64_t unique, uint32_t length, int error) {
   read_errors_.fetch_add(1, std::memory_order_relaxed);
-  reply_error(unique, error);
   read_done(length);
+  reply_error(unique, error);
 }
 
 bool FuseSession::send_pieces(uint64_t unique, int error, std::span<const ByteView> pieces) {
