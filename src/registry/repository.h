@@ -39,7 +39,7 @@ class BlobWriter {
 
 enum class UploadMode {
   automatic,   // one PUT for what fits one chunk, else chunks
-  monolithic,  // one streamed PUT; needs the size beforehand
+  monolithic,  // one PUT, streamed as it is written: size and digest beforehand, no resuming
   chunked,     // PATCH by chunks, resumed at the server's offset after a failure
 };
 
@@ -47,7 +47,9 @@ struct UploadOptions {
   UploadMode mode = UploadMode::automatic;
   // Held in memory once; 16 MiB suits registries with a floor (5 MiB) or a cap (20 MiB) on chunks.
   size_t chunk_size = 16 << 20;
-  std::optional<uint64_t> size;  // where known
+  // Where known; both are needed for monolithic.
+  std::optional<uint64_t> size;
+  std::optional<oci::Digest> digest;
 };
 
 // Thread-safe; cheap to copy. Calls block, so not on the net thread. All
@@ -99,6 +101,13 @@ class Repository {
   const std::shared_ptr<Session>& session() const { return session_; }
 
  private:
+  struct Pushed {
+    oci::Descriptor descriptor;
+    bool subject_listed;  // the registry keeps the list of referrers itself
+  };
+  Result<Pushed> put_manifest(std::string_view bytes, std::string_view media_type,
+                              const std::string& tag) const;
+
   std::shared_ptr<Session> session_;
   oci::Reference name_;
   Endpoint endpoint_;

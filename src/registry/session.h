@@ -49,7 +49,8 @@ class Session : public std::enable_shared_from_this<Session> {
   const std::shared_ptr<net::Client>& client_ptr() const { return options_.client; }
   Scheduler& scheduler() const { return *options_.scheduler; }
   const SessionOptions& options() const { return options_; }
-  // http for loopback and `plain_http` hosts, else https.
+  // http for `plain_http` hosts and for loopback ones without TLS settings of
+  // their own, else https.
   Endpoint endpoint(const oci::Reference& reference) const;
   Authenticator& auth() const { return *auth_; }
 
