@@ -178,7 +178,7 @@ class LayoutDestination : public ImageDestination {
   const std::string tag_;
 };
 
-bool exists(const fs::path& path) {
+bool is_there(const fs::path& path) {
   struct stat st;
   return ::lstat(path.c_str(), &st) == 0;
 }
@@ -194,10 +194,10 @@ Result<std::shared_ptr<ImageSource>> open_layout_source(const fs::path& dir,
 Result<std::shared_ptr<ImageDestination>> open_layout_destination(const fs::path& dir,
                                                                   const std::string& tag) {
   RETURN_IF_ERROR(make_dirs(dir / "blobs" / "sha256"));
-  if (!exists(dir / "index.json")) {
+  if (!is_there(dir / "index.json")) {
     RETURN_IF_ERROR(replace_file(dir / "index.json", as_bytes(oci::serialize(oci::ImageIndex()))));
   }
-  if (!exists(dir / "oci-layout")) {
+  if (!is_there(dir / "oci-layout")) {
     RETURN_IF_ERROR(replace_file(dir / "oci-layout", as_bytes(kLayoutFile)));
   }
   RETURN_IF_ERROR(check_layout(dir));
