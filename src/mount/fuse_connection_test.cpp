@@ -58,18 +58,25 @@ TEST_F(Connection, FileAnswersComeFromTheFileOrAreEio) {
     explicit Backed(int fd) : fd_(fd) {}
     uint64_t size() const override { return kDeviceBytes; }
     void read(uint64_t offset, ReadReply reply) override { reply.file(fd_, offset); }
-    const int fd_;
+    std::atomic<int> fd_;
   };
   TempDir dir = TempDir::make("pagein-conn-").value();
   ASSERT_TRUE(replace_file(dir.path() / "d", pattern(3, 0, kDeviceBytes - 4096)).ok());
   UniqueFd data = open_file(dir.path() / "d", O_RDONLY).value();
   FuseConnectionOptions options;
   options.name = "test";
-  options.files = {std::make_shared<Backed>(data.get())};
+  auto device = std::make_shared<Backed>(data.get());
+  options.files = {device};
   connection_ = FuseConnection::mount(*server_, std::move(options)).value();
   mount_ = connection_->take_mount();
   EXPECT_EQ(read_at(path("0"), 5, 100'000).bytes, pattern(3, 5, 100'000));
-  EXPECT_EQ(read_at(path("0"), kDeviceBytes - 8192, 8192).error, EIO);
+  EXPECT_EQ(read_at(path("0"), 100'000, 100).bytes, pattern(3, 100'000, 100));  // too small to splice
+  for (const uint64_t length : {8192, 40'960}) {
+    EXPECT_EQ(read_at(path("0"), kDeviceBytes - length, length).error, EIO) << length;
+    EXPECT_EQ(read_at(path("0"), 4096, length).bytes, pattern(3, 4096, length)) << length;
+  }
+  device->fd_ = -1;
+  EXPECT_EQ(read_at(path("0"), 0, 100'000).error, EIO);
 }
 
 TEST_F(Connection, ReadsAreUpToAMegabyte) {

@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <charconv>
 
+#include "mount/splice_pipe.h"
+
 namespace pagein::mount {
 namespace {
 
@@ -18,6 +20,10 @@ constexpr int kBatch = 64;
 
 // Nothing ever changes: the kernel need not ask again (seconds).
 constexpr uint64_t kForever = 1u << 30;
+
+// From here on splicing a file costs less CPU than reading and writing it (a
+// third less at 256 KiB; equal at 4 KiB).
+constexpr uint32_t kSpliceFrom = 32 << 10;
 
 constexpr uint64_t kFirstFileNode = FUSE_ROOT_ID + 1;
 
@@ -260,6 +266,7 @@ void FuseSession::finish_data(uint64_t unique, uint32_t length,
 }
 
 void FuseSession::finish_file(uint64_t unique, uint32_t length, int fd, uint64_t offset) {
+  if (length >= kSpliceFrom && splice_file(unique, length, fd, offset)) return;
   // One buffer per thread that replies, at most kMaxReadBytes.
   thread_local Bytes buffer;
   if (buffer.size() < length) buffer.resize(length);
@@ -267,6 +274,19 @@ void FuseSession::finish_file(uint64_t unique, uint32_t length, int fd, uint64_t
   if (!pread_full(fd, bytes, offset).ok()) return finish_error(unique, length, EIO);
   const ByteView view = bytes;
   finish_data(unique, length, {&view, 1});
+}
+
+bool FuseSession::splice_file(uint64_t unique, uint32_t length, int fd, uint64_t offset) {
+  SplicePipe& pipe = SplicePipe::of_thread();
+  if (options_.fault != FuseConnectionOptions::Fault::none || !pipe.fits(length)) return false;
+  fuse_out_header header{};
+  header.unique = unique;
+  header.len = static_cast<uint32_t>(sizeof header + length);
+  const ByteView bytes(reinterpret_cast<const uint8_t*>(&header), sizeof header);
+  if (!pipe.send(fd_.get(), bytes, fd, offset, length)) return false;
+  read_bytes_.fetch_add(length, std::memory_order_relaxed);
+  read_done(length);
+  return true;
 }
 
 void FuseSession::finish_error(uint64_t unique, uint32_t length, int error) {

@@ -82,6 +82,9 @@ class FuseSession : public ReadSink, public std::enable_shared_from_this<FuseSes
   }
   bool send_pieces(uint64_t unique, int error, std::span<const ByteView> pieces);
 
+  // False: nothing was answered.
+  bool splice_file(uint64_t unique, uint32_t length, int fd, uint64_t offset);
+
   bool over_cap() const;
   void read_done(uint32_t length);
 
