@@ -73,7 +73,8 @@ Result<PaxRecords> PaxRecords::parse(ByteView bytes) {
     }
     RETURN_IF_ERROR(records.add(record.substr(0, equals), record.substr(equals + 1)));
   }
-  if (!records.sparse_pairs_.empty()) {
+  if (std::vector<std::string_view>& pairs = records.sparse_pairs_; !pairs.empty()) {
+    if (pairs.size() == 1 && pairs[0].empty()) pairs.clear();
     records.values_[static_cast<size_t>(PaxKey::sparse_map)] = {};
   }
   return records;
@@ -89,6 +90,9 @@ Status PaxRecords::add(std::string_view key, std::string_view value) {
     const bool wants_offset = sparse_pairs_.size() % 2 == 0;
     if (wants_offset != (key == kSparseOffset)) {
       return bad_record("GNU.sparse.offset and .numbytes do not alternate");
+    }
+    if (value.find(',') != std::string_view::npos) {
+      return bad_record(std::string(key) + " holds a comma");
     }
     sparse_pairs_.push_back(value);
     return {};

@@ -51,7 +51,8 @@ class PaxRecords {
   const std::vector<XattrRef>& xattrs() const { return xattrs_; }
 
   // Repeated GNU.sparse.offset and GNU.sparse.numbytes (sparse format 0.0),
-  // alternating; they take the place of a sparse map.
+  // alternating; they take the place of a sparse map. (A lone empty one makes
+  // an empty map, that is none.)
   const std::vector<std::string_view>& sparse_pairs() const { return sparse_pairs_; }
 
  private:

@@ -99,9 +99,10 @@ void StreamReader::take_special(ByteView& piece) {
 Status StreamReader::finish() {
   if (state_ == State::padding || state_ == State::trailing) return {};
   if (state_ == State::header && block_fill_ == 0) return {};
+  const uint64_t begin = state_ == State::header ? offset_ - block_fill_ : header_offset_;
   return Error(Code::corrupt_input,
                "tar: ends at byte " + std::to_string(offset_) + ", inside the entry at byte " +
-                   std::to_string(header_offset_) + "; the layer is truncated");
+                   std::to_string(begin) + "; the layer is truncated");
 }
 
 Error StreamReader::at_header(Error error) const {
@@ -176,11 +177,7 @@ Status StreamReader::on_special_end() {
   if (!records.ok()) return at_header(std::move(records).error());
   pax_ = *std::move(records);
   have_pax_ = true;
-  if (special_type_ == kPaxGlobalHeader) {
-    Status valid = apply_pax();
-    forget_pending();
-    if (!valid.ok()) return at_header(std::move(valid).error());
-  }
+  if (special_type_ == kPaxGlobalHeader) forget_pending();
   return {};
 }
 

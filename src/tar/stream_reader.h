@@ -37,8 +37,9 @@ inline constexpr size_t kMaxXattrs = 1024;
 // Dialects: v7, ustar, pax, GNU, star. What counts is what containerd would
 // unpack, so wherever the dialects leave room this follows Go's archive/tar,
 // which containerd reads layers with:
-//  - a global pax header is checked, but changes nothing; and what stood
-//    before it for the next entry (pax header, long name) is forgotten;
+//  - a global pax header has to be made of records, but changes nothing; and
+//    what stood before it for the next entry (pax header, long name) is
+//    forgotten;
 //  - of two extended headers in a row the second counts alone;
 //  - GNU long names win over pax paths, GNU.sparse.name over both;
 //  - a type between '1' and '6' has no content, whatever its size says;
