@@ -42,7 +42,7 @@ struct Entry {
   uint32_t mtime_nsec = 0;  // 0..999999999, to be added
   int64_t dev_major = 0;
   int64_t dev_minor = 0;
-  uint64_t size = 0;  // of the file; 0 unless regular
+  uint64_t size = 0;          // of the file; 0 unless regular
   std::vector<Xattr> xattrs;  // sorted by name, each name once
 
   // Where the content is: content_length bytes of the uncompressed tar at

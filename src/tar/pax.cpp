@@ -58,12 +58,10 @@ Result<PaxRecords> PaxRecords::parse(ByteView bytes) {
     if (space == std::string_view::npos) return bad_record("a record has no length");
     int64_t length = 0;
     if (!parse_decimal(rest.substr(0, space), length) || length < kMinRecordLength ||
-        static_cast<uint64_t>(length) > rest.size() ||
-        static_cast<uint64_t>(length) <= space + 1) {
+        static_cast<uint64_t>(length) > rest.size() || static_cast<uint64_t>(length) <= space + 1) {
       return bad_record("a record's length is malformed or beyond the header's end");
     }
-    std::string_view record =
-        rest.substr(space + 1, static_cast<size_t>(length) - space - 1);
+    std::string_view record = rest.substr(space + 1, static_cast<size_t>(length) - space - 1);
     rest.remove_prefix(static_cast<size_t>(length));
     if (record.back() != '\n') return bad_record("a record does not end where its length says");
     record.remove_suffix(1);

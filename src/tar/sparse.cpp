@@ -39,8 +39,7 @@ Result<OldSparseBlock> parse_old_segments(ByteView array, size_t count, SparseMa
 // `count` is the number of segments that GNU.sparse.numblocks announces.
 bool parse_count(std::string_view text, uint64_t& count) {
   int64_t value = 0;
-  if (!parse_decimal(text, value) || value < 0 ||
-      value > std::numeric_limits<int64_t>::max() / 2) {
+  if (!parse_decimal(text, value) || value < 0 || value > std::numeric_limits<int64_t>::max() / 2) {
     return false;
   }
   count = static_cast<uint64_t>(value);
@@ -74,8 +73,7 @@ Status SparseMap::append(int64_t offset, int64_t length) {
   end_ = begin + bytes;
   if (bytes == 0) return {};
   total_ += bytes;
-  if (!segments_.empty() &&
-      segments_.back().file_offset + segments_.back().length == begin) {
+  if (!segments_.empty() && segments_.back().file_offset + segments_.back().length == begin) {
     segments_.back().length += bytes;
   } else {
     segments_.push_back({begin, bytes});

@@ -21,7 +21,11 @@ inline constexpr uint64_t kMaxSparseMapBytes = 1 << 20;
 // corrupt_input for overlap, disorder or an end beyond the file.
 class SparseMap {
  public:
-  void clear() { segments_.clear(); total_ = 0; end_ = 0; }
+  void clear() {
+    segments_.clear();
+    total_ = 0;
+    end_ = 0;
+  }
   Status append(int64_t offset, int64_t length);
 
   // The last check, once the file's size is known: all within `size`, and

@@ -100,9 +100,9 @@ Status StreamReader::finish() {
   if (state_ == State::padding || state_ == State::trailing) return {};
   if (state_ == State::header && block_fill_ == 0) return {};
   const uint64_t begin = state_ == State::header ? offset_ - block_fill_ : header_offset_;
-  return Error(Code::corrupt_input,
-               "tar: ends at byte " + std::to_string(offset_) + ", inside the entry at byte " +
-                   std::to_string(begin) + "; the layer is truncated");
+  return Error(Code::corrupt_input, "tar: ends at byte " + std::to_string(offset_) +
+                                        ", inside the entry at byte " + std::to_string(begin) +
+                                        "; the layer is truncated");
 }
 
 Error StreamReader::at_header(Error error) const {
@@ -390,9 +390,7 @@ Status StreamReader::emit() {
   entry_.content_offset = offset_;
   entry_.content_length = entry_.type == EntryType::regular ? content_left_ : 0;
   forget_pending();
-  state_ = content_left_ > 0 ? State::content
-           : padding_left_ > 0 ? State::padding
-                               : State::header;
+  state_ = content_left_ > 0 ? State::content : padding_left_ > 0 ? State::padding : State::header;
   return sink_.on_entry(entry_);
 }
 

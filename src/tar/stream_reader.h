@@ -70,13 +70,13 @@ class StreamReader {
  private:
   // What the next bytes are.
   enum class State : uint8_t {
-    header,         // a header block
-    special,        // content of a pax header, long name or long link
-    old_sparse,     // an extension block of the old GNU sparse map
-    sparse_text,    // a block of the 1.0 sparse map
-    content,        // of an entry, or to be ignored: content_left_ bytes
-    padding,        // up to the next block: padding_left_ bytes
-    trailing,       // behind the end of the archive
+    header,       // a header block
+    special,      // content of a pax header, long name or long link
+    old_sparse,   // an extension block of the old GNU sparse map
+    sparse_text,  // a block of the 1.0 sparse map
+    content,      // of an entry, or to be ignored: content_left_ bytes
+    padding,      // up to the next block: padding_left_ bytes
+    trailing,     // behind the end of the archive
   };
 
   Status step(ByteView& piece);

@@ -79,8 +79,10 @@ std::string segments(const Entry& entry) {
 
 TEST(StreamReader, UstarFieldsAndOffsets) {
   TestArchive archive;
-  archive.directory("usr/").file("usr/a", "hello").entry(
-      {.name = "b", .mode = "0004755", .uid = "0000012", .prefix = "usr/lib"}, std::string(600, 'x'));
+  archive.directory("usr/")
+      .file("usr/a", "hello")
+      .entry({.name = "b", .mode = "0004755", .uid = "0000012", .prefix = "usr/lib"},
+             std::string(600, 'x'));
   archive.header({.name = "c", .type = '2', .link = "a"}).end();
   const std::vector<Entry> entries = read_all(archive);
   ASSERT_THAT(entries, SizeIs(4));
@@ -154,8 +156,9 @@ TEST(StreamReader, TimesMayBeNegativeOrShort) {
     int64_t sec;
     uint32_t nsec;
   };
-  for (const Case& c : {Case{"-1", -1, 0}, Case{"-1.5", -2, 500000000}, Case{"-0.25", -1, 750000000},
-                        Case{"3.", 3, 0}, Case{"3.1234567899", 3, 123456789}}) {
+  for (const Case& c :
+       {Case{"-1", -1, 0}, Case{"-1.5", -2, 500000000}, Case{"-0.25", -1, 750000000},
+        Case{"3.", 3, 0}, Case{"3.1234567899", 3, 123456789}}) {
     const Entry entry = read_one(TestArchive().pax({{"mtime", c.text}}).file("f", "").end());
     EXPECT_EQ(entry.mtime_sec, c.sec) << c.text;
     EXPECT_EQ(entry.mtime_nsec, c.nsec) << c.text;
@@ -167,7 +170,8 @@ TEST(StreamReader, Base256Numbers) {
   const std::string minus_two("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe", 12);
   const std::string large("\x80\0\0\0\0\0\0\1\0\0\0\0", 12);
   TestArchive archive;
-  archive.header({.uid = std::string("\x80\0\0\0\xee\x6b\x28\0", 8), .mtime = minus_two,
+  archive.header({.uid = std::string("\x80\0\0\0\xee\x6b\x28\0", 8),
+                  .mtime = minus_two,
                   .magic = std::string("ustar  \0", 8)});
   archive.header({.name = "d", .type = '5', .size = large});
   const std::vector<Entry> entries = read_all(archive);
@@ -224,8 +228,8 @@ TEST(StreamReader, GnuTimesAreNotAPrefix) {
 TEST(StreamReader, StarPrefixIsShorter) {
   const std::string prefix(131, 'p');
   TestArchive archive;
-  archive.header({.prefix = prefix,
-                  .patches = {{476, "14000000000"}, {488, "14000000000"}, {508, "tar"}}});
+  archive.header(
+      {.prefix = prefix, .patches = {{476, "14000000000"}, {488, "14000000000"}, {508, "tar"}}});
   EXPECT_EQ(read_one(archive).path, prefix + "/file");
 }
 
@@ -341,7 +345,8 @@ TEST(StreamReader, OldGnuSparseFileWithExtensionBlocks) {
   for (uint64_t i = 4; i < 6; ++i) extension += pair(i * 4096, 10);
   extension.resize(512, '\0');
   TestArchive archive;
-  archive.header({.type = 'S', .magic = std::string("ustar  \0", 8),
+  archive.header({.type = 'S',
+                  .magic = std::string("ustar  \0", 8),
                   .patches = {{386, map}, {482, "\1"}, {483, TestArchive::octal(50000, 11)}}},
                  60);
   archive.raw(extension).content(std::string(60, 'd')).file("next", "").end();
@@ -373,8 +378,8 @@ TEST(StreamReader, SparseMapsThatMakeNoSense) {
 }
 
 TEST(StreamReader, PaxHeadersThatMakeNoSense) {
-  for (const std::string_view text : {"5 a=b\n", "x a=b\n", "6 a=b", "6 a=bc\n", "6 abc\n\n", "99 a=b\n",
-                                      "-1 a=b\n", "6 =ab\n", "1", "4 =\n"}) {
+  for (const std::string_view text : {"5 a=b\n", "x a=b\n", "6 a=b", "6 a=bc\n", "6 abc\n\n",
+                                      "99 a=b\n", "-1 a=b\n", "6 =ab\n", "1", "4 =\n"}) {
     const Outcome outcome =
         read(TestArchive().entry({.name = "pax", .type = 'x'}, text).file("f", "").bytes());
     EXPECT_TRUE(outcome.error.has_value()) << text;

@@ -22,7 +22,10 @@ class TestArchive {
     std::string gid = "0001750";
     std::string size = {};  // default: that of the content
     std::string mtime = "14000000000";
-    std::string magic{"ustar\0" "00", 8};
+    std::string magic{
+        "ustar\0"
+        "00",
+        8};
     std::string dev_major = "0000000";
     std::string dev_minor = "0000000";
     std::string prefix;
