@@ -107,9 +107,9 @@ std::optional<DataLayout::TarRange> DataLayout::tar_range(uint64_t data_offset,
                                                           uint64_t length) const {
   if (length == 0 || data_offset >= data_size_) return std::nullopt;
   const uint64_t data_end = length > data_size_ - data_offset ? data_size_ : data_offset + length;
-  const auto first = std::partition_point(
-      extents_.begin(), extents_.end(),
-      [&](const Extent& e) { return e.data_offset + e.length <= data_offset; });
+  const auto first = std::partition_point(extents_.begin(), extents_.end(), [&](const Extent& e) {
+    return e.data_offset + e.length <= data_offset;
+  });
   const auto last = std::partition_point(first, extents_.end(),
                                          [&](const Extent& e) { return e.data_offset < data_end; });
   if (first == last) return std::nullopt;
@@ -133,12 +133,11 @@ std::optional<DataLayout::DataRange> DataLayout::data_range(uint64_t tar_begin,
 
 std::pair<size_t, size_t> DataLayout::extents_in_tar(uint64_t tar_begin, uint64_t tar_end) const {
   if (tar_begin >= tar_end) return {0, 0};
-  const auto first =
-      std::partition_point(extents_.begin(), extents_.end(), [&](const Extent& e) {
-        return e.tar_offset + e.length <= tar_begin;
-      });
-  const auto last = std::partition_point(
-      first, extents_.end(), [&](const Extent& e) { return e.tar_offset < tar_end; });
+  const auto first = std::partition_point(extents_.begin(), extents_.end(), [&](const Extent& e) {
+    return e.tar_offset + e.length <= tar_begin;
+  });
+  const auto last = std::partition_point(first, extents_.end(),
+                                         [&](const Extent& e) { return e.tar_offset < tar_end; });
   return {static_cast<size_t>(first - extents_.begin()),
           static_cast<size_t>(last - extents_.begin())};
 }

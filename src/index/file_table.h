@@ -21,7 +21,7 @@ inline constexpr EntryId kRootEntry = 0;
 // Caps on one layer. Names and paths: what Linux takes (NAME_MAX, PATH_MAX
 // without the final NUL), so a path is at most 2048 components deep.
 inline constexpr uint32_t kMaxEntries = 16 << 20;
-inline constexpr uint32_t kMaxSegments = 16 << 20;  // of all sparse files
+inline constexpr uint32_t kMaxSegments = 16 << 20;    // of all sparse files
 inline constexpr uint64_t kMaxStringBytes = 1 << 30;  // names, targets, xattrs
 inline constexpr size_t kMaxNameBytes = 255;
 inline constexpr size_t kMaxPathBytes = 4095;
@@ -41,12 +41,12 @@ enum class FileType : uint8_t {
   regular = 1,
   directory = 2,
   symlink = 3,
-  hardlink = 4,      // link_target is a path in the image, from its root
+  hardlink = 4,  // link_target is a path in the image, from its root
   char_device = 5,
   block_device = 6,
   fifo = 7,
-  whiteout = 8,      // ".wh.NAME": NAME is hidden from lower layers
-  opaque = 9,        // ".wh..wh..opq": hides all of parent's lower content; no name
+  whiteout = 8,            // ".wh.NAME": NAME is hidden from lower layers
+  opaque = 9,              // ".wh..wh..opq": hides all of parent's lower content; no name
   implied_directory = 10,  // no tar entry of its own, but something lies below it
 };
 
@@ -64,18 +64,18 @@ struct XattrView {
 // Plain record; its strings, xattrs and segments are in the table's arrays.
 struct Entry {
   FileType type = FileType::regular;
-  bool sparse = false;       // segments() describe where real bytes are
-  uint16_t mode = 0;         // permission bits, 07777
+  bool sparse = false;  // segments() describe where real bytes are
+  uint16_t mode = 0;    // permission bits, 07777
   uint32_t uid = 0;
   uint32_t gid = 0;
   EntryId parent = kRootEntry;  // a directory or implied_directory entry, smaller id
   uint32_t mtime_nsec = 0;
   int64_t mtime_sec = 0;
-  uint64_t size = 0;         // as stat shows it; 0 unless regular
+  uint64_t size = 0;  // as stat shows it; 0 unless regular
   uint32_t dev_major = 0;
   uint32_t dev_minor = 0;
-  uint64_t tar_offset = 0;   // of the file's bytes in the uncompressed tar
-  uint64_t tar_length = 0;   // bytes there: size, or the sum of the sparse segments
+  uint64_t tar_offset = 0;  // of the file's bytes in the uncompressed tar
+  uint64_t tar_length = 0;  // bytes there: size, or the sum of the sparse segments
   // Into the table's arrays:
   uint32_t name_offset = 0;
   uint32_t name_length = 0;

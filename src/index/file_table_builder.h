@@ -59,7 +59,9 @@ class FileTableBuilder : public tar::EntrySink {
   struct KeyHash {
     using is_transparent = void;
     size_t operator()(const KeyView& key) const noexcept;
-    size_t operator()(const Key& key) const noexcept { return (*this)(KeyView{key.parent, key.name}); }
+    size_t operator()(const Key& key) const noexcept {
+      return (*this)(KeyView{key.parent, key.name});
+    }
   };
   struct KeyEqual {
     using is_transparent = void;

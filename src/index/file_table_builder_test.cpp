@@ -63,11 +63,11 @@ TEST(FileTableBuilder, RootEntrySetsAttributes) {
 }
 
 TEST(FileTableBuilder, WhiteoutsAndAufsMetadata) {
-  const FileTable table = build({file(".wh.gone"), file("a/.wh..wh..opq"), dir("b/.wh.dir"),
-                                 file(".wh..wh.plnk/1.2"), file(".wh..wh.aufs"),
-                                 file("c/.wh..wh..opq/x"), file("a/x.wh..wh.y")});
-  EXPECT_THAT(listing(table), ElementsAre("i ", "w gone", "i a", "o a/", "i b", "w b/dir",
-                                          "f a/x.wh..wh.y"));
+  const FileTable table =
+      build({file(".wh.gone"), file("a/.wh..wh..opq"), dir("b/.wh.dir"), file(".wh..wh.plnk/1.2"),
+             file(".wh..wh.aufs"), file("c/.wh..wh..opq/x"), file("a/x.wh..wh.y")});
+  EXPECT_THAT(listing(table),
+              ElementsAre("i ", "w gone", "i a", "o a/", "i b", "w b/dir", "f a/x.wh..wh.y"));
   for (const char* name : {".wh.", "a/.wh..", ".wh..."}) {
     EXPECT_EQ(refused({file(name)}).error().code, Code::corrupt_input) << name;
   }
@@ -87,8 +87,7 @@ TEST(FileTableBuilder, RepeatedPaths) {
 
 TEST(FileTableBuilder, DirectoriesBelowAReplacedOneAreForgotten) {
   const FileTable table = build({dir("a"), dir("a/b"), file("a"), dir("a"), file("a/b/c")});
-  EXPECT_THAT(listing(table),
-              ElementsAre("i ", "d a", "d a/b", "f a", "d a", "i a/b", "f a/b/c"));
+  EXPECT_THAT(listing(table), ElementsAre("i ", "d a", "d a/b", "f a", "d a", "i a/b", "f a/b/c"));
   EXPECT_EQ(table[5].parent, 4u);
 }
 

@@ -5,7 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/byte_reader.h"
 #include "index/file_table.h"
+#include "tar/header_block.h"
 
 namespace pagein::index {
 
@@ -15,10 +17,13 @@ enum Column : size_t {
   kAttributes,
   kParents,
   kNames,
-  kSeconds,
-  kNanoseconds,
-  kSizes,
-  kGaps,
+  kTimes,
+  kTimeLow,
+  kTimeHigh,
+  kSizeLow,
+  kSizeMiddle,
+  kSizeHigh,
+  kOffsets,
   kTargets,
   kDevices,
   kSegments,
@@ -31,6 +36,12 @@ inline constexpr uint8_t kSparseFlag = 0x80;
 // The parents column: 0 is the entry before, k its k-th ancestor, up to this;
 // beyond that, minus this minus 1, an entry's id.
 inline constexpr uint64_t kMaxParentStep = 31;
+
+// Where content starts if every entry since the last one with content has one
+// header block in the tar; the offsets column holds what differs from that.
+inline uint64_t predicted_offset(uint64_t tar_end, EntryId entries_since) {
+  return round_up(tar_end, tar::kBlockSize) + uint64_t{entries_since} * tar::kBlockSize;
+}
 
 inline bool has_time(FileType type) {
   return type != FileType::whiteout && type != FileType::opaque &&

@@ -1,5 +1,4 @@
 #include <array>
-#include <limits>
 #include <string>
 #include <utility>
 
@@ -20,6 +19,11 @@ struct AttributeSet {
   bool time, target, device;
 };
 
+struct Time {
+  int64_t sec;
+  uint32_t nsec;
+};
+
 bool is_known_type(uint8_t type) {
   return type >= static_cast<uint8_t>(FileType::regular) &&
          type <= static_cast<uint8_t>(FileType::implied_directory);
@@ -37,14 +41,14 @@ bool has_allowed_attributes(const Entry& e) {
 
 class FileTableParser {
  public:
-  FileTableParser(ByteView bytes, const FileTableLimits& limits)
-      : bytes_(bytes), limits_(limits) {}
+  FileTableParser(ByteView bytes, const FileTableLimits& limits) : bytes_(bytes), limits_(limits) {}
 
   Result<FileTable> run() {
     RETURN_IF_ERROR(open_columns());
     RETURN_IF_ERROR(copy_strings());
     RETURN_IF_ERROR(read_xattr_lists());
     RETURN_IF_ERROR(read_attribute_sets());
+    RETURN_IF_ERROR(read_times());
     RETURN_IF_ERROR(read_entries());
     return std::move(table_);
   }
@@ -78,8 +82,8 @@ class FileTableParser {
 
   // Names, targets and xattrs stay where they are in their columns, end to end.
   Status copy_strings() {
-    const uint64_t total = uint64_t{raw_[kNames].size()} + raw_[kTargets].size() +
-                           raw_[kXattrLists].size();
+    const uint64_t total =
+        uint64_t{raw_[kNames].size()} + raw_[kTargets].size() + raw_[kXattrLists].size();
     if (total > kMaxStringBytes) return bad("names and xattrs exceed 1 GiB");
     std::string& strings = table_.strings_;
     strings.reserve(static_cast<size_t>(total));
@@ -101,8 +105,8 @@ class FileTableParser {
     while (in.remaining() > 0) {
       const uint64_t count = in.varint();
       if (count == 0 || count > tar::kMaxXattrs) return bad("an xattr list's length");
-      lists_.push_back({static_cast<uint32_t>(table_.xattrs_.size()),
-                        static_cast<uint32_t>(count)});
+      lists_.push_back(
+          {static_cast<uint32_t>(table_.xattrs_.size()), static_cast<uint32_t>(count)});
       std::string_view previous;
       for (uint64_t i = 0; i < count; ++i) {
         const std::string_view name = in.text();
@@ -131,8 +135,7 @@ class FileTableParser {
       entry.uid = in.varint32();
       entry.gid = in.varint32();
       const uint64_t list = in.varint();
-      if (!in.ok() || !is_known_type(type & ~kSparseFlag) || mode > 07777 ||
-          list > lists_.size()) {
+      if (!in.ok() || !is_known_type(type & ~kSparseFlag) || mode > 07777 || list > lists_.size()) {
         return bad("an attribute set is malformed");
       }
       entry.type = static_cast<FileType>(type & ~kSparseFlag);
@@ -143,8 +146,21 @@ class FileTableParser {
         entry.xattr_count = lists_[list - 1].second;
       }
       if (!has_allowed_attributes(entry)) return bad("attributes that its type cannot have");
-      sets_.push_back({entry, has_time(entry.type), has_target(entry.type),
-                       is_device(entry.type)});
+      sets_.push_back({entry, has_time(entry.type), has_target(entry.type), is_device(entry.type)});
+    }
+    return {};
+  }
+
+  Status read_times() {
+    ColumnReader& in = columns_[kTimes];
+    uint64_t seconds = 0;
+    while (in.remaining() > 0) {
+      seconds += static_cast<uint64_t>(unzigzag(in.varint()));
+      const uint64_t nanoseconds = in.varint();
+      if (!in.ok() || seconds > static_cast<uint64_t>(kMaxMtime) || nanoseconds > 999'999'999) {
+        return bad("a time is malformed or out of range");
+      }
+      times_.push_back({static_cast<int64_t>(seconds), static_cast<uint32_t>(nanoseconds)});
     }
     return {};
   }
@@ -175,7 +191,7 @@ class FileTableParser {
       return false;
     }
     if (set.time && !read_time(entry)) return false;
-    if (entry.type == FileType::regular) return read_content(entry);
+    if (entry.type == FileType::regular) return read_content(id, entry);
     if (set.target) return read_target(entry);
     if (set.device) {
       entry.dev_major = columns_[kDevices].varint32();
@@ -208,24 +224,32 @@ class FileTableParser {
   }
 
   bool read_time(Entry& entry) {
-    last_seconds_ += static_cast<uint64_t>(unzigzag(columns_[kSeconds].varint()));
-    entry.mtime_sec = static_cast<int64_t>(last_seconds_);
-    const uint64_t nanoseconds = columns_[kNanoseconds].varint();
-    entry.mtime_nsec = static_cast<uint32_t>(nanoseconds);
-    return last_seconds_ <= static_cast<uint64_t>(kMaxMtime) && nanoseconds <= 999'999'999;
+    const uint64_t low = columns_[kTimeLow].u8();
+    const uint64_t high = columns_[kTimeHigh].varint();
+    if (high >= kMaxEntries || (high << 8 | low) >= times_.size()) return false;
+    const Time& time = times_[high << 8 | low];
+    entry.mtime_sec = time.sec;
+    entry.mtime_nsec = time.nsec;
+    return true;
   }
 
-  bool read_content(Entry& entry) {
-    entry.size = columns_[kSizes].varint();
-    if (entry.size > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return false;
+  bool read_content(EntryId id, Entry& entry) {
+    const uint64_t low = columns_[kSizeLow].u8();
+    const uint64_t middle = columns_[kSizeMiddle].u8();
+    const uint64_t high = columns_[kSizeHigh].varint();
+    if (high >> 47 != 0) return false;  // sizes are below 2^63
+    entry.size = high << 16 | middle << 8 | low;
     entry.tar_length = entry.size;
     if (entry.sparse && !read_segments(entry)) return false;
     if (entry.tar_length == 0) return true;
-    const uint64_t gap = columns_[kGaps].varint();
-    if (gap > limits_.tar_size - tar_end_) return false;
-    entry.tar_offset = tar_end_ + gap;
-    if (entry.tar_length > limits_.tar_size - entry.tar_offset) return false;
+    const auto difference = static_cast<uint64_t>(unzigzag(columns_[kOffsets].varint()));
+    entry.tar_offset = predicted_offset(tar_end_, id - last_content_) + difference;
+    if (entry.tar_offset < tar_end_ || entry.tar_offset > limits_.tar_size ||
+        entry.tar_length > limits_.tar_size - entry.tar_offset) {
+      return false;
+    }
     tar_end_ = entry.tar_offset + entry.tar_length;
+    last_content_ = id;
     return true;
   }
 
@@ -267,8 +291,9 @@ class FileTableParser {
   std::vector<std::pair<uint32_t, uint32_t>> lists_;  // first xattr, count
   std::vector<AttributeSet> sets_;
   std::vector<uint16_t> path_bytes_;  // of each directory's path
-  uint64_t last_seconds_ = 0;
+  std::vector<Time> times_;
   uint64_t tar_end_ = 0;
+  EntryId last_content_ = kRootEntry;
 };
 
 Result<FileTable> parse_file_table(ByteView bytes, const FileTableLimits& limits) {

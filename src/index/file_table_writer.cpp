@@ -1,6 +1,7 @@
 #include <array>
 #include <map>
 #include <tuple>
+#include <utility>
 
 #include "base/byte_reader.h"
 #include "index/column.h"
@@ -26,6 +27,7 @@ class Writer {
  private:
   // type and sparse flag, mode, uid, gid, xattr list (1-based, 0: none)
   using AttributeSet = std::tuple<uint8_t, uint16_t, uint32_t, uint32_t, uint32_t>;
+  using Time = std::pair<int64_t, uint32_t>;
   using XattrList = std::pair<uint32_t, uint32_t>;  // first, count
 
   void add(EntryId id) {
@@ -35,12 +37,8 @@ class Writer {
     if (id != kRootEntry && entry.type != FileType::opaque) {
       add_text(kNames, table_.name(entry));
     }
-    if (has_time(entry.type)) {
-      columns_[kSeconds].varint(zigzag(entry.mtime_sec - last_seconds_));
-      columns_[kNanoseconds].varint(entry.mtime_nsec);
-      last_seconds_ = entry.mtime_sec;
-    }
-    if (entry.type == FileType::regular) add_content(entry);
+    if (has_time(entry.type)) add_time(entry);
+    if (entry.type == FileType::regular) add_content(id);
     if (has_target(entry.type)) add_text(kTargets, table_.target(entry));
     if (is_device(entry.type)) {
       columns_[kDevices].varint(entry.dev_major);
@@ -64,8 +62,23 @@ class Writer {
     columns_[kParents].varint(at == parent ? step : kMaxParentStep + 1 + parent);
   }
 
-  void add_content(const Entry& entry) {
-    columns_[kSizes].varint(entry.size);
+  void add_time(const Entry& entry) {
+    const Time time{entry.mtime_sec, entry.mtime_nsec};
+    const auto [place, inserted] = times_.try_emplace(time, times_.size());
+    if (inserted) {
+      columns_[kTimes].varint(zigzag(entry.mtime_sec - last_seconds_));
+      columns_[kTimes].varint(entry.mtime_nsec);
+      last_seconds_ = entry.mtime_sec;
+    }
+    columns_[kTimeLow].u8(static_cast<uint8_t>(place->second));
+    columns_[kTimeHigh].varint(place->second >> 8);
+  }
+
+  void add_content(EntryId id) {
+    const Entry& entry = table_[id];
+    columns_[kSizeLow].u8(static_cast<uint8_t>(entry.size));
+    columns_[kSizeMiddle].u8(static_cast<uint8_t>(entry.size >> 8));
+    columns_[kSizeHigh].varint(entry.size >> 16);
     if (entry.sparse) {
       columns_[kSegments].varint(entry.segment_count);
       uint64_t at = 0;
@@ -76,11 +89,13 @@ class Writer {
       }
     }
     if (entry.tar_length == 0) return;
-    columns_[kGaps].varint(entry.tar_offset - tar_end_);
+    const uint64_t predicted = predicted_offset(tar_end_, id - last_content_);
+    columns_[kOffsets].varint(zigzag(static_cast<int64_t>(entry.tar_offset - predicted)));
     tar_end_ = entry.tar_offset + entry.tar_length;
+    last_content_ = id;
   }
 
-  // Sets and lists are numbered in the order in which they first occur.
+  // Sets, lists and times are numbered in the order in which they first occur.
   uint64_t attribute_set(const Entry& entry) {
     uint32_t list = 0;
     if (entry.xattr_count > 0) {
@@ -89,8 +104,8 @@ class Writer {
       if (inserted) write_list(entry);
       list = static_cast<uint32_t>(place->second);
     }
-    const auto type = static_cast<uint8_t>(static_cast<uint8_t>(entry.type) |
-                                           (entry.sparse ? kSparseFlag : 0));
+    const auto type =
+        static_cast<uint8_t>(static_cast<uint8_t>(entry.type) | (entry.sparse ? kSparseFlag : 0));
     const AttributeSet key{type, entry.mode, entry.uid, entry.gid, list};
     if (last_set_ != sets_.end() && last_set_->first == key) return last_set_->second;
     bool inserted = false;
@@ -122,8 +137,10 @@ class Writer {
   std::map<XattrList, uint64_t> lists_;
   std::map<AttributeSet, uint64_t> sets_;
   std::map<AttributeSet, uint64_t>::iterator last_set_ = sets_.end();
+  std::map<Time, uint64_t> times_;
   int64_t last_seconds_ = 0;
   uint64_t tar_end_ = 0;
+  EntryId last_content_ = kRootEntry;
 };
 
 }  // namespace

@@ -11,8 +11,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string_view text(reinterpret_cast<const char*>(data), size);
   oci::Descriptor layer;
   for (const std::string_view key :
-       {oci::annotation::kIndexDigest, oci::annotation::kIndexSize,
-        oci::annotation::kIndexHeadSize, oci::annotation::kIndexHeadDigest}) {
+       {oci::annotation::kIndexDigest, oci::annotation::kIndexSize, oci::annotation::kIndexHeadSize,
+        oci::annotation::kIndexHeadDigest}) {
     const size_t end = std::min(text.find('\n'), text.size());
     layer.annotations[std::string(key)] = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));

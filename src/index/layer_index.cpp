@@ -30,9 +30,9 @@ Status check_header(const FixedHeader& header) {
                                         "; this build reads version " + std::to_string(kVersion));
   }
   if (!is_known_encoding(header.encoding)) {
-    return Error(Code::unsupported,
-                 "layer index: layer encoding " + std::to_string(header.encoding) +
-                     " is unknown to this build");
+    return Error(Code::unsupported, "layer index: layer encoding " +
+                                        std::to_string(header.encoding) +
+                                        " is unknown to this build");
   }
   if (header.reserved != decltype(header.reserved){}) return bad("reserved bytes are not 0");
   if (header.entry_count > kMaxEntries || header.span_count > kMaxSpans ||
@@ -46,10 +46,9 @@ Status check_header(const FixedHeader& header) {
 }  // namespace
 
 size_t LayerIndex::span_at(uint64_t uncompressed_offset) const {
-  const auto after =
-      std::partition_point(spans.begin(), spans.end(), [&](const Span& span) {
-        return span.uncompressed_begin <= uncompressed_offset;
-      });
+  const auto after = std::partition_point(spans.begin(), spans.end(), [&](const Span& span) {
+    return span.uncompressed_begin <= uncompressed_offset;
+  });
   return static_cast<size_t>(after - spans.begin()) - 1;
 }
 
@@ -84,9 +83,8 @@ Result<std::shared_ptr<const LayerIndex>> parse_head(ByteView head) {
   }
   ASSIGN_OR_RETURN(const Bytes raw_files,
                    decompress_section(files, header.files_raw_size, "files"));
-  ASSIGN_OR_RETURN(index->files,
-                   parse_file_table(raw_files, {.entries = header.entry_count,
-                                                .tar_size = index->tar_size}));
+  ASSIGN_OR_RETURN(index->files, parse_file_table(raw_files, {.entries = header.entry_count,
+                                                              .tar_size = index->tar_size}));
   ASSIGN_OR_RETURN(index->layout, DataLayout::build(index->files));
   return index;
 }

@@ -16,7 +16,15 @@
 namespace pagein::index {
 
 // Spans partition the uncompressed tar: span i is [uncompressed_begin,
-// next span's uncompressed_begin), the last ends at tar_size.
+// next span's uncompressed_begin), the last ends at tar_size. Invariants
+// (established by LayerIndexBuilder and by parse_head, so nobody checks again):
+//  S1 the first span begins at 0, begins ascend strictly, all are < tar_size
+//     (so there are spans if and only if tar_size > 0).
+//  S2 compressed positions ascend strictly, and lie within the layer blob.
+//  S3 a span's kind is one of its layer's encoding; payloads are only with the
+//     kinds that have one, at most codec::kMaxPayloadBytes long, one after the
+//     other.
+//  S4 in a plain tar compressed and uncompressed positions are the same.
 struct Span {
   uint64_t uncompressed_begin = 0;
   codec::StartPoint start;
@@ -29,10 +37,10 @@ struct Span {
 // Immutable once parsed or built; share by shared_ptr<const>.
 struct LayerIndex {
   codec::Encoding encoding{};
-  oci::Digest layer_digest;  // of the layer blob as it is in the registry
-  uint64_t layer_size = 0;   // of that blob, bytes
-  oci::Digest diff_id;       // of the uncompressed tar
-  uint64_t tar_size = 0;     // bytes
+  oci::Digest layer_digest;   // of the layer blob as it is in the registry
+  uint64_t layer_size = 0;    // of that blob, bytes
+  oci::Digest diff_id;        // of the uncompressed tar
+  uint64_t tar_size = 0;      // bytes
   uint64_t span_spacing = 0;  // bytes of tar wanted per span, for information
   FileTable files;
   DataLayout layout;

@@ -46,9 +46,9 @@ Result<EncodedIndex> LayerIndexBuilder::finish(const LayerFacts& facts, const Fi
     return too_large("the layer's size");
   }
   if (spans_.size() > kMaxSpans) return too_large("the number of spans");
-  RETURN_IF_ERROR(check_spans(spans_, {.encoding = facts.encoding,
-                                       .tar_size = facts.tar_size,
-                                       .layer_size = facts.layer_size}));
+  RETURN_IF_ERROR(check_spans(
+      spans_,
+      {.encoding = facts.encoding, .tar_size = facts.tar_size, .layer_size = facts.layer_size}));
   if (!fits(files, facts.tar_size)) {
     return Error(Code::corrupt_input, "layer index: a file's content ends beyond the tar");
   }

@@ -21,11 +21,10 @@ Result<Bytes> compress_section(ByteView raw) {
   const std::unique_ptr<ZSTD_CCtx, FreeContext> context(ZSTD_createCCtx());
   if (!context) return Error(Code::exhausted, "layer index: no memory for zstd");
   Bytes out(ZSTD_compressBound(raw.size()));
-  const size_t size = ZSTD_compressCCtx(context.get(), out.data(), out.size(), raw.data(),
-                                        raw.size(), kLevel);
+  const size_t size =
+      ZSTD_compressCCtx(context.get(), out.data(), out.size(), raw.data(), raw.size(), kLevel);
   if (ZSTD_isError(size) != 0) {
-    return Error(Code::internal,
-                 std::string("layer index: zstd: ") + ZSTD_getErrorName(size));
+    return Error(Code::internal, std::string("layer index: zstd: ") + ZSTD_getErrorName(size));
   }
   out.resize(size);
   return out;

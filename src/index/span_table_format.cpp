@@ -30,8 +30,7 @@ bool is_kind_of(codec::CheckpointKind kind, codec::Encoding encoding) {
 }
 
 bool may_have_payload(codec::CheckpointKind kind) {
-  return kind == codec::CheckpointKind::block_boundary ||
-         kind == codec::CheckpointKind::mid_block;
+  return kind == codec::CheckpointKind::block_boundary || kind == codec::CheckpointKind::mid_block;
 }
 
 }  // namespace
@@ -104,7 +103,8 @@ Result<std::vector<Span>> parse_span_table(ByteView bytes, ByteView digests,
     Span& span = spans[i];
     const uint64_t begin_step = columns[kBegins].varint();
     const uint64_t position_step = columns[kPositions].varint();
-    if (!checked_add(begin, begin_step, &begin) || !checked_add(position, position_step, &position)) {
+    if (!checked_add(begin, begin_step, &begin) ||
+        !checked_add(position, position_step, &position)) {
       return bad("an offset overflows");
     }
     span.uncompressed_begin = begin;

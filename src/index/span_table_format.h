@@ -21,13 +21,7 @@ struct SpanTableLimits {
   uint64_t layer_size = 0;
 };
 
-// S1 the first span begins at 0, begins ascend strictly, all are < tar_size
-//    (so there are spans if and only if tar_size > 0).
-// S2 compressed positions ascend strictly, and lie within the layer blob.
-// S3 a span's kind is one of its encoding; payloads are only with the kinds
-//    that have one, at most codec::kMaxPayloadBytes long, one after the other.
-// S4 in a plain tar compressed and uncompressed positions are the same.
-// corrupt_input if not.
+// Invariants S1 to S4 of layer_index.h; corrupt_input if one is broken.
 Status check_spans(std::span<const Span> spans, const SpanTableLimits& limits);
 
 Bytes write_span_table(std::span<const Span> spans);
