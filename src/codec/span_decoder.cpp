@@ -81,12 +81,12 @@ Status SpanStream::Impl::start(const SpanStart& start, uint64_t length) {
     default:
       return Error(Code::corrupt_input, "checkpoint: of an unknown kind");
   }
-  std::memset(output_.next, 0, kWindowBytes);
   output_.next += kWindowBytes;
   // Without window bytes, nothing before the span may be referred to.
   if (payload_.window.empty()) {
     output_.history = output_.next;
   } else {
+    std::memset(output_.data(), 0, kWindowBytes);
     output_.references.replay(output_.next, payload_.window);
   }
   length_ = length;

@@ -15,7 +15,7 @@ namespace pagein::codec {
 // Decodes one span, or a run of adjacent spans from the first one's
 // checkpoint alone, as its compressed bytes arrive. Goes on across block and
 // gzip member boundaries. One object may serve any number of spans one after
-// the other, and should: it owns some 350 KiB of buffers.
+// the other, and should: it owns some 500 KiB of buffers.
 //
 // Assumes nothing about payload and compressed bytes: hostile ones give
 // corrupt_input or wrong bytes (the caller verifies SHA-256; member CRCs are
@@ -34,7 +34,9 @@ class SpanStream {
   Status start(const SpanStart& start, uint64_t length);
 
   // The next compressed bytes, the first ones from first_byte(compressed_bit);
-  // all are consumed. Bytes beyond what `length` needs are ignored.
+  // all are consumed, and all that can be decoded from them is given to the
+  // sink. Bytes beyond what `length` needs are ignored. After an error, the
+  // next call must be start().
   Status feed(ByteView compressed, OutputSink& sink);
 
   // All `length` bytes have been given to the sink.

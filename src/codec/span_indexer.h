@@ -16,7 +16,7 @@ namespace pagein::codec {
 class OutputSink {
  public:
   virtual ~OutputSink() = default;
-  // `piece` is valid during the call only; never empty; at most some 350 KiB.
+  // `piece` is valid during the call only; never empty; at most some 400 KiB.
   virtual Status on_output(ByteView piece) = 0;
 };
 
@@ -31,9 +31,9 @@ class IndexSink : public OutputSink {
 };
 
 struct IndexOptions {
-  // Wanted bytes of tar between checkpoints. A span is mostly up to a quarter
-  // shorter or longer, and never longer than twice this and a bit
-  // (max_span_bytes).
+  // Wanted bytes of tar between checkpoints. Spans are mostly within 5/8 and
+  // 11/8 of it, for the sake of cheap checkpoints, and never longer than twice
+  // this and a bit (max_span_bytes).
   uint64_t spacing = 256 << 10;
 };
 inline constexpr uint64_t kMinSpacing = 64 << 10;
@@ -53,7 +53,7 @@ struct IndexSummary {
 };
 
 // One pass over one blob: feed() pieces in order, then finish(). Constant
-// memory (under 1 MiB). Deterministic: the checkpoints depend on the blob and
+// memory (about 1 MiB). Deterministic: the checkpoints depend on the blob and
 // the options alone, not on how the blob was cut into pieces.
 //
 // Errors: corrupt_input for a blob that breaks its format, is truncated, or
