@@ -59,8 +59,11 @@ struct ImageMountState {
   FuseSessionState fuse;
 };
 
-// A mounted image. Destroying it leaves the mount in place (a daemon that stops
-// must not break containers) but no longer serves it. Thread-safe.
+// A mounted image. Thread-safe. Destroying it
+//  - before unmount: leaves the mount in place (a daemon that stops must not break
+//    containers) but no longer serves it: for a successor to adopt;
+//  - after unmount: whoever still uses the image is served to the end, and the
+//    devices are kept until then (ImageSpec::on_end).
 class ImageMount {
  public:
   virtual ~ImageMount() = default;

@@ -4,6 +4,9 @@
 
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
+
+#include <future>
 
 #include "mount/mount_test_support.h"
 #include "mount/overlay.h"
@@ -78,6 +81,64 @@ TEST_P(EngineConformance, ReadsAtAnyOffset) {
   EXPECT_TRUE(read_at(image.file(0), kFileBytes, 10).bytes.empty());
 }
 
+TEST_P(EngineConformance, ShowsTheWholeTree) {
+  using tar::EntryType;
+  const auto entry = [](EntryType type, const char* path, uint16_t mode) {
+    tar::Entry out;
+    out.type = type;
+    out.path = path;
+    out.mode = mode;
+    out.mtime_sec = 1'600'000'000;
+    out.mtime_nsec = 5;
+    return out;
+  };
+  tar::Entry tool = entry(EntryType::regular, "usr/bin/tool", 04755);
+  tool.size = 5000;
+  tool.uid = 1000;
+  tool.gid = 70'000;
+  tool.xattrs = {{"security.capability", std::string("\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20)}};
+  tar::Entry link = entry(EntryType::symlink, "bin", 0777);
+  link.link_target = "usr/bin";
+  tar::Entry hard = entry(EntryType::hardlink, "usr/bin/again", 04755);
+  hard.link_target = "usr/bin/tool";
+  hard.uid = tool.uid;
+  hard.gid = tool.gid;
+  hard.xattrs = tool.xattrs;
+  tar::Entry null = entry(EntryType::char_device, "dev/null", 0666);
+  null.dev_major = 1;
+  null.dev_minor = 3;
+  TestImage image({{entry(EntryType::directory, "usr/bin", 01755), tool, link, hard, null,
+                    entry(EntryType::fifo, "run/pipe", 0600)},
+                   {entry(EntryType::regular, "usr/bin/.wh.gone", 0), probe_file("top", 0)}},
+                  "tree");
+  auto device = std::make_shared<TestDevice>(pattern(1, 0, 5000));
+  // The upper layer has no contents: an empty device.
+  auto mounted = mount(image.spec(std::vector{device, std::make_shared<TestDevice>(2, 0)}));
+  ASSERT_TRUE(mounted);
+  struct stat st;
+  const auto stat = [&](const char* path) {
+    ASSERT_EQ(::lstat((image.target() / path).c_str(), &st), 0) << path;
+  };
+  stat("usr/bin/again");
+  EXPECT_EQ(st.st_mode, S_IFREG | 04755u);
+  EXPECT_EQ(st.st_uid, 1000u);
+  EXPECT_EQ(st.st_gid, 70'000u);
+  EXPECT_EQ(st.st_size, 5000);
+  EXPECT_EQ(st.st_nlink, 2u);
+  EXPECT_EQ(st.st_mtim.tv_sec, 1'600'000'000);
+  EXPECT_EQ(st.st_mtim.tv_nsec, 5);
+  char value[64];
+  EXPECT_EQ(::getxattr((image.target() / "bin/tool").c_str(), "security.capability", value,
+                       sizeof value), 20);
+  stat("run/pipe");
+  EXPECT_TRUE(S_ISFIFO(st.st_mode));
+  stat("usr/bin");
+  EXPECT_EQ(st.st_mode, S_IFDIR | 01755u);
+  EXPECT_EQ(read_at(image.target() / "bin/again", 0, 6000).bytes, pattern(1, 0, 5000));
+  // As in any snapshotter's directories, device nodes work.
+  EXPECT_EQ(read_at(image.target() / "dev/null", 0, 10).error, 0);
+}
+
 TEST_P(EngineConformance, MapsMemory) {
   // The rest of a file's last block is zero in a layer's data, as here: the
   // kernel maps it as it is.
@@ -97,7 +158,9 @@ TEST_P(EngineConformance, Executes) {
   Result<std::string> binary = read_file("/bin/true");
   ASSERT_TRUE(binary.ok());
   auto device = std::make_shared<TestDevice>(Bytes(binary->begin(), binary->end()));
-  TestImage image({device->size()}, {{"true", binary->size(), 1, 0, 0755}}, "exec");
+  tar::Entry entry = probe_file("true", binary->size());
+  entry.mode = 0755;
+  TestImage image({{entry}}, "exec");
   auto mounted = mount(image.spec(std::vector{device}));
   ASSERT_TRUE(mounted);
   EXPECT_EQ(std::system((image.target() / "true").c_str()), 0);
@@ -159,6 +222,17 @@ TEST_P(EngineConformance, LocalDevicesNeedNoDaemon) {
   mounted.reset();
   server_ = nullptr;
   EXPECT_EQ(read_at(image.file(0), 0, kDeviceBytes).bytes, pattern(0, 0, kFileBytes));
+}
+
+TEST_P(EngineConformance, ALayerWithoutContentsIsAnEmptyDevice) {
+  TestImage image({{probe_file("empty", 0)}, {probe_file("f", 100)}}, "empty");
+  ASSERT_TRUE(replace_file(image.dir() / "d0", {}).ok());
+  auto device = std::make_shared<TestDevice>(1, 4096);
+  auto mounted = mount(image.spec({ImageDevice::local(image.dir() / "d0", 0),
+                                   ImageDevice::virtual_file(device)}));
+  ASSERT_TRUE(mounted);
+  EXPECT_EQ(read_at(image.target() / "f", 0, 200).bytes, device->bytes(0, 100));
+  EXPECT_TRUE(read_at(image.target() / "empty", 0, 200).bytes.empty());
 }
 
 TEST_P(EngineConformance, RefusesALocalDeviceOfAnotherSize) {
@@ -283,6 +357,30 @@ TEST_P(EngineConformance, UnmountingWhileUsedIsBusyOrLazy) {
   EXPECT_TRUE(mounted->wait_ended(kPatience).ok());
   server_.reset();  // joins: on_end has run
   EXPECT_EQ(ends, 1);
+}
+
+// Whoever unmounts lazily may forget the mount: it is served to its end.
+TEST_P(EngineConformance, AnUnmountedImageIsServedUntilItsLastUserIsGone) {
+  TestImage image(1);
+  auto devices = TestImage::devices(1);
+  std::weak_ptr<TestDevice> device = devices[0];
+  std::promise<void> end;
+  ImageSpec spec = image.spec(devices);
+  spec.on_end = [&] { end.set_value(); };
+  auto mounted = mount(std::move(spec));
+  ASSERT_TRUE(mounted);
+  const Bytes expected = devices[0]->bytes(0, kFileBytes);
+  devices.clear();
+  UniqueFd user = open_file(image.file(0), O_RDONLY).value();
+  ASSERT_TRUE(mounted->unmount(UnmountMode::lazy).ok());
+  mounted.reset();
+  Bytes bytes(kFileBytes);
+  EXPECT_TRUE(pread_full(user.get(), bytes, 0).ok());
+  EXPECT_EQ(bytes, expected);
+  user.reset();
+  ASSERT_EQ(end.get_future().wait_for(kPatience), std::future_status::ready);
+  server_.reset();
+  EXPECT_TRUE(device.expired());  // nothing keeps the layer
 }
 
 TEST_P(EngineConformance, LeavesNothingBehind) {

@@ -32,7 +32,11 @@ class ErofsMount : public ImageMount {
   int device_fd() const override { return connection_ ? connection_->device_fd() : -1; }
   FuseStats stats() const override { return connection_ ? connection_->stats() : FuseStats{}; }
 
-  Status unmount(UnmountMode mode) override { return mount::unmount(target_, mode); }
+  Status unmount(UnmountMode mode) override {
+    RETURN_IF_ERROR(mount::unmount(target_, mode));
+    if (connection_) connection_->serve_to_the_end();
+    return {};
+  }
 
   Status wait_ended(std::chrono::milliseconds timeout) const override {
     if (!connection_) return {};
@@ -94,8 +98,8 @@ Status check_spec(const ImageSpec& spec) {
     if ((device.file != nullptr) == !device.path.empty()) {
       return invalid("a device is either virtual or local");
     }
-    if (device.size == 0 || device.size % 4096 != 0) {
-      return invalid("a device's size is not a positive multiple of 4096");
+    if (device.size % 4096 != 0) {
+      return invalid("a device's size is not a multiple of 4096");
     }
   }
   return {};

@@ -9,7 +9,7 @@
 #include <cerrno>
 
 #include "mount/fs_context.h"
-#include "mount/tiny_image.h"
+#include "mount/probe_image.h"
 
 namespace pagein::mount {
 namespace {
@@ -41,7 +41,7 @@ int read_back(const std::filesystem::path& path) {
   return right ? 0 : EILSEQ;
 }
 
-// The tiny image in a temporary folder.
+// An image of one file in a temporary folder.
 struct Bench {
   TempDir dir;
   std::filesystem::path metadata() const { return dir.path() / "metadata"; }
@@ -53,10 +53,8 @@ struct Bench {
     ASSIGN_OR_RETURN(TempDir dir, TempDir::make("pagein-probe-", scratch));
     Bench bench{std::move(dir)};
     RETURN_IF_ERROR(make_dirs(bench.target()));
-    TinyImage image;
-    image.device_sizes = {kDeviceBytes};
-    image.files = {{"file", kDeviceBytes, 1, 0}};
-    RETURN_IF_ERROR(replace_file(bench.metadata(), tiny_erofs_metadata(image)));
+    ASSIGN_OR_RETURN(const Bytes metadata, probe_image({{probe_file("file", kDeviceBytes)}}));
+    RETURN_IF_ERROR(replace_file(bench.metadata(), metadata));
     return bench;
   }
 };

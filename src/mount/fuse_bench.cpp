@@ -13,7 +13,7 @@
 #include <thread>
 
 #include "mount/engine.h"
-#include "mount/tiny_image.h"
+#include "mount/probe_image.h"
 
 namespace pagein::mount {
 namespace {
@@ -118,10 +118,8 @@ int run(const std::filesystem::path& scratch) {
   auto dir = TempDir::make("pagein-bench-", scratch).value();
   const auto metadata = dir.path() / "metadata";
   const auto target = dir.path() / "mnt";
-  TinyImage image;
-  image.device_sizes = {kDeviceBytes};
-  image.files = {{"file", kDeviceBytes, 1, 0}};
-  if (!replace_file(metadata, tiny_erofs_metadata(image)).ok()) return 1;
+  const Bytes image = probe_image({{probe_file("file", kDeviceBytes)}}).value();
+  if (!replace_file(metadata, image).ok()) return 1;
   if (!make_dirs(target).ok()) return 1;
   UniqueFd data = open_file(dir.path() / "data", O_RDWR | O_CREAT).value();
   const Bytes fill(1 << 20, 1);

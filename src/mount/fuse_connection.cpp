@@ -100,7 +100,11 @@ FuseConnection::FuseConnection(std::shared_ptr<FusePoller> poller,
                                std::shared_ptr<FuseSession> session, uint64_t id)
     : poller_(std::move(poller)), session_(std::move(session)), id_(id) {}
 
-FuseConnection::~FuseConnection() { release(); }
+FuseConnection::~FuseConnection() {
+  if (!to_the_end_.load()) release();
+}
+
+void FuseConnection::serve_to_the_end() { to_the_end_.store(true); }
 
 UniqueFd FuseConnection::take_mount() { return std::move(mount_); }
 int FuseConnection::device_fd() const { return session_->fd(); }

@@ -1,6 +1,7 @@
 // One image's device files, served to the kernel over /dev/fuse.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -89,7 +90,7 @@ class FuseConnection {
                                                        const FuseSessionState& state,
                                                        FuseConnectionOptions options);
 
-  // As release().
+  // As release(), unless serve_to_the_end() was called.
   ~FuseConnection();
 
   // The mount of mount() (O_PATH); file N is at "N" below it. Closing it leaves
@@ -116,6 +117,10 @@ class FuseConnection {
   // flight is answered. Not from a DeviceFile or on_end.
   void release();
 
+  // From now on destroying this object does not stop the serving: the server goes
+  // on until the kernel ends the connection, and then lets go of the files.
+  void serve_to_the_end();
+
  private:
   FuseConnection(std::shared_ptr<FusePoller> poller, std::shared_ptr<FuseSession> session,
                  uint64_t id);
@@ -124,6 +129,7 @@ class FuseConnection {
   const std::shared_ptr<FuseSession> session_;
   const uint64_t id_;  // the poller's name for the session
   UniqueFd mount_;
+  std::atomic<bool> to_the_end_{false};
 };
 
 }  // namespace pagein::mount

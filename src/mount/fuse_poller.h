@@ -37,12 +37,15 @@ class FusePoller : public std::enable_shared_from_this<FusePoller> {
   // A serving thread's life: returns after stop().
   void serve();
   void stop();
+  // After the threads have gone: forgets all sessions.
+  void clear();
 
  private:
   FusePoller(UniqueFd epoll, UniqueFd wake) : epoll_(std::move(epoll)), wake_(std::move(wake)) {}
   struct Served {
     std::shared_ptr<FuseSession> session;
     int workers = 0;  // threads in drain()
+    bool ended = false;
   };
   void serve_one(uint64_t id, std::span<uint8_t> buffer);
 

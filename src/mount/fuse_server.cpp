@@ -99,7 +99,10 @@ void FusePoller::serve_one(uint64_t id, std::span<uint8_t> buffer) {
   {
     MutexLock lock(mutex_);
     const auto it = served_.find(id);
-    if (it != served_.end() && --it->second.workers == 0 && ended) served_.erase(it);
+    if (it != served_.end()) {
+      it->second.ended |= ended;
+      if (--it->second.workers == 0 && it->second.ended) served_.erase(it);
+    }
   }
   idle_.notify_all();
   if (ended) session->end();
@@ -115,6 +118,12 @@ void FusePoller::serve() {
     if (event.data.u64 == 0) return;
     serve_one(event.data.u64, buffer);
   }
+}
+
+void FusePoller::clear() {
+  std::map<uint64_t, Served> served;
+  MutexLock lock(mutex_);
+  served.swap(served_);
 }
 
 void FusePoller::stop() {
@@ -145,6 +154,7 @@ Result<std::unique_ptr<FuseServer>> FuseServer::start(const Options& options) {
 FuseServer::~FuseServer() {
   poller_->stop();
   for (std::thread& thread : threads_) thread.join();
+  poller_->clear();
 }
 
 }  // namespace pagein::mount

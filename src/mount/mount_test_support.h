@@ -20,7 +20,7 @@
 #include <thread>
 
 #include "mount/engine.h"
-#include "mount/tiny_image.h"
+#include "mount/probe_image.h"
 
 #define SKIP_UNLESS_ROOT() \
   if (::geteuid() != 0) GTEST_SKIP() << "needs root to mount"
@@ -161,12 +161,14 @@ inline std::string file_name(size_t i) { return "f" + std::to_string(i); }
 // A metadata file and a target in a temporary folder on disk.
 class TestImage {
  public:
-  explicit TestImage(size_t devices, const std::string& id = "test") : TestImage(sizes(devices), files(devices), id) {}
-  TestImage(std::vector<uint64_t> device_sizes, std::vector<TinyFile> files, const std::string& id)
+  explicit TestImage(size_t devices, const std::string& id = "test")
+      : TestImage(layers(devices), id) {}
+  TestImage(std::vector<std::vector<tar::Entry>> layers, const std::string& id)
       : dir_(TempDir::make("pagein-mount-", "/var/tmp").value()), id_(id) {
     EXPECT_TRUE(make_dirs(target()).ok());
-    TinyImage image{std::move(device_sizes), std::move(files)};
-    EXPECT_TRUE(replace_file(dir_.path() / "metadata", tiny_erofs_metadata(image)).ok());
+    const Result<Bytes> metadata = probe_image(std::move(layers));
+    EXPECT_TRUE(metadata.ok());
+    EXPECT_TRUE(replace_file(dir_.path() / "metadata", *metadata).ok());
   }
   ~TestImage() { (void)unmount(target(), UnmountMode::lazy); }
 
@@ -195,14 +197,9 @@ class TestImage {
   }
 
  private:
-  static std::vector<uint64_t> sizes(size_t devices) {
-    return std::vector<uint64_t>(devices, kDeviceBytes);
-  }
-  static std::vector<TinyFile> files(size_t devices) {
-    std::vector<TinyFile> out;
-    for (size_t i = 0; i < devices; ++i) {
-      out.push_back({file_name(i), kFileBytes, static_cast<uint16_t>(i + 1), 0, 0644});
-    }
+  static std::vector<std::vector<tar::Entry>> layers(size_t devices) {
+    std::vector<std::vector<tar::Entry>> out;
+    for (size_t i = 0; i < devices; ++i) out.push_back({probe_file(file_name(i), kFileBytes)});
     return out;
   }
 
