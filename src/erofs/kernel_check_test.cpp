@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <map>
 #include <optional>
 #include <set>
@@ -68,13 +69,13 @@ class KernelTest : public testing::Test {
     auto image = write_metadata(tree, options_for(tree));
     ASSERT_TRUE(image.ok()) << image.error().message;
     const fs::path metadata = dir_->path() / "metadata";
-    ASSERT_TRUE(replace_file(metadata, *image).ok());
+    std::ofstream(metadata, std::ios::binary) << as_text(*image);
     std::vector<fs::path> devices;
     for (uint32_t layer = 0; layer < tree.layers().size(); ++layer) {
       devices.push_back(dir_->path() / ("data" + std::to_string(layer)));
       Bytes data(tree.layers()[layer].layout->data_size());
       for (uint64_t i = 0; i < data.size(); ++i) data[i] = data_byte(layer, i);
-      ASSERT_TRUE(replace_file(devices.back(), data).ok());
+      std::ofstream(devices.back(), std::ios::binary) << as_text(data);
     }
     auto mount = mount_detached(metadata, devices);
     if (!mount.ok() && (mount.error().sys_errno == ENODEV || mount.error().sys_errno == ENOTBLK)) {

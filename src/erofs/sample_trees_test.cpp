@@ -10,7 +10,6 @@
 namespace pagein::erofs {
 namespace {
 
-using index::FileType;
 using tree::Layer;
 using tree::LayerMaker;
 
@@ -49,14 +48,14 @@ tree::Tree every_kind() {
   lower.with({.mode = 0755}).dir("bin");
   lower.with({.mode = 04755}).file("bin/su", 70'000);
   lower.with({.mode = 0644, .uid = 0xffffffff, .gid = 0xfffffffe}).file("bin/empty", 0);
-  lower.with({.mode = 0, .mtime_nsec = 999'999'999, .mtime_sec = 5'000'000'000}).file("one", 1);
+  lower.with({.mode = 0, .mtime_sec = 5'000'000'000, .mtime_nsec = 999'999'999}).file("one", 1);
   lower.file("block", 4096).file("block+1", 4097).file("big", 3'000'001);
   lower.hardlink("bin/sudo", "bin/su").hardlink("su2", "bin/su");
   lower.symlink("sh", "bin/dash").symlink("long", std::string(4095, 'x'));
   lower.symlink("link4000", std::string(4000, 'y')).symlink("link4032", std::string(4032, 'z'));
   lower.symlink("link4033", std::string(4033, 'z')).hardlink("sh2", "sh");
-  lower.device(FileType::char_device, "null", 1, 3).device(FileType::block_device, "sda", 8, 0);
-  lower.device(FileType::char_device, "wide", 4095, 1048575).fifo("fifo");
+  lower.device(LayerMaker::Type::char_device, "null", 1, 3).device(LayerMaker::Type::block_device, "sda", 8, 0);
+  lower.device(LayerMaker::Type::char_device, "wide", 4095, 1048575).fifo("fifo");
   lower.xattrs({{"security.capability", std::string("\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20)}})
       .file("ping", 10);
   lower.xattrs({{"system.posix_acl_access", acl()}}).file("acl", 10);

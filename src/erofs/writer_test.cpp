@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <fstream>
 
+#include "base/sha256.h"
 #include "erofs/dump.h"
 #include "erofs/plan.h"
 #include "erofs/reader.h"
@@ -16,6 +17,8 @@
 namespace pagein::erofs {
 namespace {
 
+namespace fs = std::filesystem;
+
 struct Sample {
   const char* name;
   tree::Tree (*make)();
@@ -23,19 +26,27 @@ struct Sample {
 };
 
 const Sample kSamples[] = {
-    {"every_kind", every_kind, ""},
-    {"large_directory", [] { return large_directory(5000); }, ""},
-    {"long_names", long_names, ""},
-    {"deep_tree", [] { return deep_tree(1000); }, ""},
-    {"many_layers", [] { return many_layers(300); }, ""},
-    {"sparse_files", sparse_files, ""},
-    {"many_xattrs", many_xattrs, ""},
-    {"over_layers", over_layers, ""},
+    {"every_kind", every_kind,
+     "d78f8254a9e6a2e1354af0b5c9d37ebfbf96715fcb74948e37447c90fd31e154"},
+    {"large_directory", [] { return large_directory(5000); },
+     "9eed172b87c011e9c229e81ea1b7220734f35f0177a9987207bf4000ac634a64"},
+    {"long_names", long_names,
+     "25a850b221f42acb4441b51f7233a6f0fc22cd4e1f58e09d87d42a61270dc356"},
+    {"deep_tree", [] { return deep_tree(1000); },
+     "c75a46d337555ce05ad8bee2eac407ecb283fa75049aa23e2001c16b88990c6a"},
+    {"many_layers", [] { return many_layers(300); },
+     "3e86db4e5d46d03565e5367d71dbb4f3e0998956fc3fb41127040ca52af9fa02"},
+    {"sparse_files", sparse_files,
+     "3f803a7f6d311bd8ca406b6c5a90079ea5f522e8855b97bdee805131c57c2057"},
+    {"many_xattrs", many_xattrs,
+     "be9a693f372736a59e60b0ee8538829d4e380f1e7abdaa46e9bd7c873d64971c"},
+    {"over_layers", over_layers,
+     "b372b41dcbf86ea78f7443d79ded595f50112ee7b08a5b3e56282e23f0bd4889"},
 };
 
 class SampleTest : public testing::TestWithParam<Sample> {};
 INSTANTIATE_TEST_SUITE_P(All, SampleTest, testing::ValuesIn(kSamples),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& sample) { return std::string(sample.param.name); });
 
 Bytes write(const tree::Tree& tree) {
   auto image = write_metadata(tree, options_for(tree, {"tag"}));
@@ -70,14 +81,18 @@ TEST_P(SampleTest, HasTheGoldenDigest) {
 
 TEST_P(SampleTest, PassesFsckErofs) {
   if (std::system("command -v fsck.erofs >/dev/null") != 0) GTEST_SKIP() << "no fsck.erofs";
-  const tree::Tree tree = GetParam().make();
+  // fsck.erofs 1.5 overflows its stack in 1000 levels of directories.
+  const bool deep = std::string(GetParam().name) == "deep_tree";
+  const tree::Tree tree = deep ? deep_tree(100) : GetParam().make();
   const auto dir = TempDir::make("pagein-fsck-");
   ASSERT_TRUE(dir.ok());
-  ASSERT_TRUE(replace_file(dir->path() / "metadata", write(tree)).ok());
+  const Bytes image = write(tree);
+  std::ofstream(dir->path() / "metadata") << as_text(image);
   std::string command = "fsck.erofs";
   for (size_t i = 0; i < tree.layers().size(); ++i) {
     const auto path = dir->path() / std::to_string(i);
-    ASSERT_TRUE(replace_file(path, Bytes(tree.layers()[i].layout->data_size())).ok());
+    std::ofstream(path).close();
+    fs::resize_file(path, tree.layers()[i].layout->data_size());
     command += " --device=" + path.string();
   }
   command += " " + (dir->path() / "metadata").string() + " >" + (dir->path() / "log").string() + " 2>&1";
@@ -107,7 +122,7 @@ TEST(Writer, RefusesWhatErofsCannotHold) {
   EXPECT_THAT(result.error().message, testing::HasSubstr("dir/f"));
 
   tree::LayerMaker sparse;
-  sparse.sparse("huge", 1ULL << 50, {{4096, 1}});
+  sparse.sparse("huge", 1ULL << 45, {{4096, 1}});
   const auto holes = tree::merge({sparse.finish()});
   ASSERT_TRUE(holes.ok());
   EXPECT_EQ(write_metadata(*holes, options_for(*holes)).error().code, Code::unsupported);

@@ -34,7 +34,7 @@ class LayerApplier {
   // One component down from a directory; kNone (with OnMissing::report) if there
   // is nothing or something that is no directory.
   Result<uint32_t> enter(uint32_t directory, std::string_view name, OnMissing missing);
-  Result<uint32_t> follow(uint32_t directory, std::string_view target, OnMissing missing);
+  Result<uint32_t> follow(uint32_t symlink, OnMissing missing);
   Result<uint32_t> make_parent(uint32_t directory, std::string_view name);
   Status inherit_attributes(uint32_t node);
   void inherit_from(uint32_t node, const DraftInode& lower);

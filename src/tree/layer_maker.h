@@ -1,8 +1,10 @@
 // For tests: a layer's file table, made by naming paths.
 #pragma once
 
-#include <cassert>
-#include <map>
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,100 +15,84 @@
 
 namespace pagein::tree {
 
-// Entries in the order of the calls, as a tar would have them. Parents without an
-// entry become implied directories, once each.
+// Entries in the order of the calls, as in a tar. What cannot be aborts.
 class LayerMaker {
  public:
   using Xattrs = std::vector<std::pair<std::string, std::string>>;
+  using Type = tar::EntryType;
 
-  LayerMaker() { ids_[""] = add({.type = index::FileType::implied_directory}, "", "", {}, {}); }
-
-  // The entry that the next call adds has these; type, name and parent come from the call.
-  LayerMaker& with(index::Entry attributes) {
-    next_ = attributes;
+  // What the next call adds has these attributes; type and names come from the call.
+  LayerMaker& with(tar::Entry attributes) {
+    next_ = std::move(attributes);
     return *this;
   }
   LayerMaker& xattrs(Xattrs xattrs) {
-    xattrs_ = std::move(xattrs);
+    std::sort(xattrs.begin(), xattrs.end());
+    for (auto& [name, value] : xattrs) next_.xattrs.push_back({std::move(name), std::move(value)});
     return *this;
   }
 
-  LayerMaker& dir(std::string_view path) { return put(index::FileType::directory, path, "", {}); }
+  LayerMaker& dir(std::string_view path) { return put(Type::directory, path); }
   LayerMaker& file(std::string_view path, uint64_t size = 0) {
-    next_.size = size;
-    next_.tar_offset = tar_ + 512;
-    next_.tar_length = size;
-    tar_ += 512 + (size + 511) / 512 * 512;
-    return put(index::FileType::regular, path, "", {});
+    next_.size = next_.content_length = size;
+    return put(Type::regular, path);
   }
   LayerMaker& sparse(std::string_view path, uint64_t size,
-                     std::vector<index::SparseSegment> segments) {
+                     std::vector<tar::SparseSegment> segments) {
     next_.size = size;
     next_.sparse = true;
-    next_.tar_offset = tar_ + 512;
-    next_.tar_length = 0;
-    for (const auto& s : segments) next_.tar_length += s.length;
-    tar_ += 512 + (next_.tar_length + 511) / 512 * 512;
-    return put(index::FileType::regular, path, "", segments);
+    for (const auto& s : segments) next_.content_length += s.length;
+    next_.segments = std::move(segments);
+    return put(Type::regular, path);
   }
   LayerMaker& symlink(std::string_view path, std::string_view target) {
-    return put(index::FileType::symlink, path, target, {});
+    next_.link_target = target;
+    return put(Type::symlink, path);
   }
   LayerMaker& hardlink(std::string_view path, std::string_view target) {
-    return put(index::FileType::hardlink, path, target, {});
+    next_.link_target = target;
+    return put(Type::hardlink, path);
   }
-  LayerMaker& device(index::FileType type, std::string_view path, uint32_t major, uint32_t minor) {
+  LayerMaker& device(Type type, std::string_view path, uint32_t major, uint32_t minor) {
     next_.dev_major = major;
     next_.dev_minor = minor;
-    return put(type, path, "", {});
+    return put(type, path);
   }
-  LayerMaker& fifo(std::string_view path) { return put(index::FileType::fifo, path, "", {}); }
+  LayerMaker& fifo(std::string_view path) { return put(Type::fifo, path); }
   LayerMaker& whiteout(std::string_view path) {
-    return put(index::FileType::whiteout, path, "", {});
+    const size_t name = path.rfind('/') + 1;  // 0 where there is none
+    return file(std::string(path.substr(0, name)) + ".wh." + std::string(path.substr(name)));
   }
   LayerMaker& opaque(std::string_view directory) {
-    return put(index::FileType::opaque, std::string(directory) + "/", "", {});
+    return file(std::string(directory) + "/.wh..wh..opq");
   }
 
   Layer finish() {
     auto files = std::make_shared<const index::FileTable>(builder_.finish());
     auto layout = index::DataLayout::build(*files);
-    assert(layout.ok());
+    if (!layout.ok()) fail(layout.error());
     return {files, std::make_shared<const index::DataLayout>(*std::move(layout))};
   }
 
  private:
-  LayerMaker& put(index::FileType type, std::string_view path, std::string_view target,
-                  const std::vector<index::SparseSegment>& segments) {
-    const size_t slash = path.rfind('/');
+  [[noreturn]] static void fail(const Error& error) {
+    std::fprintf(stderr, "%s\n", error.message.c_str());
+    std::abort();
+  }
+  LayerMaker& put(Type type, std::string_view path) {
     next_.type = type;
-    next_.parent = slash == path.npos ? index::kRootEntry : directory(path.substr(0, slash));
-    const std::string_view name = slash == path.npos ? path : path.substr(slash + 1);
-    const index::EntryId id = add(next_, name, target, xattrs_, segments);
-    if (type == index::FileType::directory) ids_[std::string(path)] = id;
+    next_.path = path;
+    if (next_.content_length > 0) {
+      next_.content_offset = tar_ + 512;
+      tar_ = next_.content_offset + (next_.content_length + 511) / 512 * 512;
+    }
+    if (const Status status = builder_.add(next_); !status.ok()) fail(status.error());
     next_ = {.mode = 0644};
-    xattrs_.clear();
     return *this;
-  }
-  index::EntryId directory(std::string_view path) {
-    if (const auto it = ids_.find(path); it != ids_.end()) return it->second;
-    const size_t slash = path.rfind('/');
-    index::Entry entry{.type = index::FileType::implied_directory};
-    if (slash != path.npos) entry.parent = directory(path.substr(0, slash));
-    const index::EntryId id =
-        add(entry, slash == path.npos ? path : path.substr(slash + 1), "", {}, {});
-    ids_[std::string(path)] = id;
-    return id;
-  }
-  index::EntryId add(const index::Entry& entry, std::string_view name, std::string_view target,
-                     const Xattrs& xattrs, const std::vector<index::SparseSegment>& segments) {
-    return builder_.add(entry, name, target, xattrs, segments);
   }
 
   index::FileTableBuilder builder_;
-  std::map<std::string, index::EntryId, std::less<>> ids_;
-  index::Entry next_{.mode = 0644};
-  Xattrs xattrs_;
+  tar::Entry next_{.mode = 0644};
   uint64_t tar_ = 0;
 };
 

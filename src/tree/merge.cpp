@@ -74,8 +74,6 @@ Result<Tree> Merger::run() {
   for (NodeId node = 0; node < tree_.nodes_.size(); ++node) {
     if (sources_[node].count > 0) expand(node);
   }
-  tree_.inodes_.shrink_to_fit();
-  tree_.nodes_.shrink_to_fit();
   tree_.layers_ = std::move(draft_.layers);
   tree_.given_ = std::move(draft_.given);
   tree_.strings_ = std::move(draft_.strings);

@@ -25,8 +25,6 @@ inline constexpr uint64_t kMaxNodes = 16'000'000;
 // Components looked up through symlinks or in lower layers; bounds hostile tables.
 inline constexpr uint64_t kMaxSteps = 64'000'000;
 inline constexpr unsigned kMaxLinks = 255;  // as containerd's fs.RootPath
-inline constexpr size_t kMaxName = 255;
-inline constexpr size_t kMaxTarget = 4095;
 
 // A directory as the ordinarily unpacked layers below the run have it.
 struct LowerDirectory {
@@ -49,7 +47,8 @@ struct MergeOptions {
 // the lowest up; at least one. Linear in the entries but for the sorting of
 // directories whose entries do not arrive sorted.
 //   corrupt_input: containerd would fail to unpack this: a parent that is a file, a
-//     hard link to nothing or to a directory, too many symlinks, a bad symlink target.
+//     hard link to nothing or to a directory, too many symlinks, a symlink through a
+//     name of more than 255 bytes.
 //   unsupported: more than the caps above allow.
 Result<Tree> merge(std::vector<Layer> layers, const MergeOptions& options = {});
 

@@ -35,11 +35,8 @@ Result<uint32_t> LayerApplier::enter(uint32_t directory, std::string_view name,
   switch (found.type) {
     case FileType::directory:
       return node;
-    case FileType::symlink: {
-      const DraftInode& inode = draft_.inodes[found.inode];
-      const index::FileTable& files = *draft_.layers[inode.data_layer].files;
-      return follow(directory, files.target(files[inode.data_entry]), missing);
-    }
+    case FileType::symlink:
+      return follow(node, missing);
     case FileType::whiteout: {
       if (missing == OnMissing::report) return kNone;
       // containerd fails here (ENOTDIR). What lower layers have stays hidden.
@@ -56,24 +53,21 @@ Result<uint32_t> LayerApplier::enter(uint32_t directory, std::string_view name,
   }
 }
 
-Result<uint32_t> LayerApplier::follow(uint32_t directory, std::string_view target,
-                                      OnMissing missing) {
-  // What is left of each target, innermost last.
-  std::vector<std::string_view> rest = {target};
-  if (target.starts_with('/')) directory = 0;
+// By letters first: what is before a ".." in a target need not be there, and a
+// symlink before it does not count (fs.RootPath cleans each joined path).
+Result<uint32_t> LayerApplier::follow(uint32_t symlink, OnMissing missing) {
+  const auto target_of = [&](uint32_t node) {
+    const DraftInode& inode = draft_.inodes[upper_.nodes[node].inode];
+    const index::FileTable& files = *draft_.layers[inode.data_layer].files;
+    return files.target(files[inode.data_entry]);
+  };
+  std::vector<std::string_view> path = path_of(symlink);
+  splice_target(&path, path.size(), target_of(symlink));
   unsigned links = 1;
-  while (!rest.empty()) {
-    std::string_view& text = rest.back();
-    const size_t slash = std::min(text.find('/'), text.size());
-    const std::string_view name = text.substr(0, slash);
-    text.remove_prefix(std::min(slash + 1, text.size()));
-    if (text.empty()) rest.pop_back();
-    if (name.empty() || name == ".") continue;
+  uint32_t directory = 0;
+  for (size_t i = 0; i < path.size();) {
     RETURN_IF_ERROR(draft_.step());
-    if (name == "..") {
-      directory = upper_.nodes[directory].parent;
-      continue;
-    }
+    const std::string_view name = path[i++];
     const uint32_t node = find(directory, name);
     if (node == kNone || upper_.nodes[node].type != FileType::symlink) {
       ASSIGN_OR_RETURN(directory, enter(directory, name, missing));
@@ -83,11 +77,10 @@ Result<uint32_t> LayerApplier::follow(uint32_t directory, std::string_view targe
     if (++links > kMaxLinks) {
       return Error(Code::corrupt_input, "its path has too many levels of symbolic links");
     }
-    const DraftInode& inode = draft_.inodes[upper_.nodes[node].inode];
-    const index::FileTable& files = *draft_.layers[inode.data_layer].files;
-    const std::string_view next = files.target(files[inode.data_entry]);
-    if (next.starts_with('/')) directory = 0;
-    rest.push_back(next);
+    splice_target(&path, i, target_of(node));
+    draft_.steps += path.size();
+    directory = 0;
+    i = 0;
   }
   return directory;
 }

@@ -6,13 +6,6 @@ namespace pagein::tree {
 
 using index::FileType;
 
-void set_unpacked_time(Attributes* attributes, const index::Entry& entry) {
-  constexpr int64_t kEnd = INT64_MAX / 1'000'000'000;
-  const bool fits = entry.mtime_sec >= 0 && entry.mtime_sec < kEnd;
-  attributes->mtime_sec = fits ? entry.mtime_sec : 0;
-  attributes->mtime_nsec = fits && entry.mtime_nsec < 1'000'000'000 ? entry.mtime_nsec : 0;
-}
-
 std::string Tree::path(NodeId node) const {
   std::vector<NodeId> chain;
   for (; node != kRootNode; node = nodes_[node].parent) chain.push_back(node);
@@ -55,11 +48,12 @@ Attributes Tree::attributes(InodeId id) const {
     out = given_[inode.attr_entry];
   } else {
     const index::Entry& e = (*layers_[inode.attr_layer].files)[inode.attr_entry];
-    out.mode = e.mode & 07777;
+    out.mode = e.mode;
     // -1 means "unchanged" to chown(2), so unpacking leaves root.
     out.uid = e.uid == UINT32_MAX ? 0 : e.uid;
     out.gid = e.gid == UINT32_MAX ? 0 : e.gid;
-    set_unpacked_time(&out, e);
+    out.mtime_sec = e.mtime_sec;
+    out.mtime_nsec = e.mtime_nsec;
   }
   out.type = inode.type;
   out.nlink = inode.nlink;
@@ -75,8 +69,8 @@ Attributes Tree::attributes(InodeId id) const {
       break;
     case FileType::char_device:
     case FileType::block_device:
-      out.dev_major = data.dev_major & 0xfff;
-      out.dev_minor = data.dev_minor & 0xfffff;
+      out.dev_major = data.dev_major;
+      out.dev_minor = data.dev_minor;
       break;
     default:
       break;

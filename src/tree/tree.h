@@ -40,13 +40,9 @@ struct Attributes {
   uint32_t mtime_nsec = 0;
   uint32_t nlink = 0;  // names of a file; 2 + subdirectories of a directory
   uint64_t size = 0;   // bytes of a file or of a symlink's target; else 0
-  uint32_t dev_major = 0;  // 12 bits, as mknod(2) keeps them
-  uint32_t dev_minor = 0;  // 20 bits
+  uint32_t dev_major = 0;
+  uint32_t dev_minor = 0;
 };
-
-// The time that unpacking gives: containerd goes through 64-bit nanoseconds and sets
-// 0 for what does not fit or lies before 1970 (archive/time.go, boundTime).
-void set_unpacked_time(Attributes* attributes, const index::Entry& entry);
 
 // A regular file's stored bytes: regions of layer `layer`'s data file.
 // What no region covers is zeros.
