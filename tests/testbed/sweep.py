@@ -1,7 +1,7 @@
 """Finds, and removes, what a run of the testbed left: processes, mounts, loop devices, namespaces, cgroups, folders.
 
 Everything is recognised as ours by the run's mark (process environment) or by the run's base folder, never by a
-program's name. `python3 -m testbed.sweep` (in the tests folder) clears what runs that have ended left behind.
+program's name. `python3 -m testbed` (in the tests folder) clears what runs that have ended left behind.
 """
 
 import glob
@@ -151,8 +151,3 @@ def _alive(pid):
 
 def _command_of(pid):
     return _read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
-
-
-if __name__ == "__main__":
-    for stale_run in clean_stale_runs():
-        print(f"cleared what run {stale_run} left")
