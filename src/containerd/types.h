@@ -7,16 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "oci/descriptor.h"
+
 namespace pagein::containerd {
 
 using Labels = std::map<std::string, std::string>;
-
-struct Descriptor {
-  std::string media_type;
-  std::string digest;  // "sha256:<hex>"
-  uint64_t size = 0;   // bytes
-  Labels annotations;
-};
 
 struct Mount {
   std::string type;
@@ -26,7 +21,7 @@ struct Mount {
 };
 
 struct ContentInfo {
-  std::string digest;
+  oci::Digest digest;
   uint64_t size = 0;
   Labels labels;
 };
@@ -41,7 +36,7 @@ struct SnapshotInfo {
 struct Image {
   std::string name;
   Labels labels;
-  Descriptor target;
+  oci::Descriptor target;
 };
 
 }  // namespace pagein::containerd

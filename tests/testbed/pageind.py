@@ -1,12 +1,14 @@
 """Runs build/bin/pageind under a service manager of ours, so that tests can crash, upgrade and restart it."""
 
 import copy
+import http.client
+import json
 import os
 import pathlib
-import urllib.request
+import socket
 
 from testbed import build_dir, run, sweep, toml_text
-from testbed.process import Process, wait_until
+from testbed.process import Process, TestbedError, wait_until
 from testbed.service_manager import ServiceManager, listen_fds_command
 
 
@@ -14,7 +16,6 @@ class Pageind:
     """One node daemon. Confined to the thread that made it.
 
     config: a nested dict, written as TOML over defaults(folder).  program: another binary than the built one.
-    metrics: "host:port" or socket path for scrape(), default what `config` says under metrics.address.
     folder: keep state there instead of in a temporary folder.
     """
 
@@ -55,12 +56,12 @@ class Pageind:
     @property
     def address(self):
         """The snapshotter's socket, for containerd's proxy_plugins."""
-        return self.config["snapshotter"]["address"]
+        return self.config["socket"]
 
     @property
     def control(self):
-        """The control socket, for `pagein --address`."""
-        return self.config["control"]["address"]
+        """The control socket, for `pagein COMMAND --socket`."""
+        return self.config["control"]
 
     @property
     def pid(self):
@@ -105,9 +106,29 @@ class Pageind:
 
     def metrics(self):
         """Scrapes the metrics page: {"name{labels}": value}."""
-        url = f"http://{self.config['metrics']['address']}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as reply:  # loopback
-            return parse_metrics(reply.read().decode())
+        return parse_metrics(self.get("/metrics"))
+
+    def get(self, path):
+        """GET on the control socket; the body as text."""
+        connection = _UnixConnection(self.control)
+        try:
+            connection.request("GET", path)
+            reply = connection.getresponse()
+            body = reply.read().decode()
+            if reply.status != 200:
+                raise TestbedError(f"GET {path} answered {reply.status}: {body}")
+            return body
+        finally:
+            connection.close()
+
+    def status(self):
+        """What `pagein status --json` shows."""
+        return json.loads(self.get("/v1/status"))
+
+    def complete(self):
+        """Whether every layer of every mounted image is complete."""
+        layers = [layer for image in self.status()["images"] for layer in image["layers"]]
+        return bool(layers) and all(layer["complete"] for layer in layers)
 
     def metric(self, name):
         """Sum of a metric over its label sets; 0 if it is not there."""
@@ -118,9 +139,22 @@ def defaults(folder):
     """A configuration that keeps everything in the folder."""
     return {
         "root": str(folder / "root"),
-        "snapshotter": {"address": str(folder / "snap.sock")},
-        "control": {"address": str(folder / "ctl.sock")},
+        "socket": str(folder / "snap.sock"),
+        "control": str(folder / "ctl.sock"),
     }
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path):
+        super().__init__("pagein", timeout=60)
+        self._path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def parse_metrics(text):
