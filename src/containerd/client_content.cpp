@@ -102,6 +102,9 @@ struct Client::Upload {
   }
   Status finish() {
     stream->WritesDone();
+    // containerd says its last word twice; unread, it would hold up Finish.
+    while (stream->Read(&response)) {
+    }
     return call.status(stream->Finish(), "uploading " + request.digest.str());
   }
   void cancel() {

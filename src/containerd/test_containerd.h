@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -61,6 +62,7 @@ class TestContainerd {
   void start() {
     pid_ = ::fork();
     if (pid_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGTERM);
       const UniqueFd log(::open((dir_ / "log").c_str(), O_CREAT | O_WRONLY | O_APPEND, 0644));
       ::dup2(log.get(), 1);
       ::dup2(log.get(), 2);

@@ -41,8 +41,8 @@ int main(int argc, char** argv) {
         best_merge = std::min(best_merge, merged - begin);
         best_write = std::min(best_write, written - merged);
       }
-      std::printf("%zu entries, %zu layers: merge %.1f + write %.1f = %.1f ms of CPU, %.1f MB\n", entries,
-                  layers, best_merge, best_write, best_merge + best_write,
+      std::printf("%zu entries, %zu layers: merge %.1f + write %.1f = %.1f ms of CPU, %.1f MB\n",
+                  entries, layers, best_merge, best_write, best_merge + best_write,
                   static_cast<double>(size) / 1e6);
     }
   }

@@ -62,12 +62,12 @@ static_assert(sizeof(DeviceSlot) == 128);
 enum class Layout : uint8_t { flat_plain = 0, flat_inline = 2, chunk_based = 4 };
 
 struct InodeExtended {
-  le16 format;         // bit 0: extended; bits 1-3: Layout
-  le16 xattr_icount;   // 0, or 1 + the 4-byte units after the xattr header
+  le16 format;        // bit 0: extended; bits 1-3: Layout
+  le16 xattr_icount;  // 0, or 1 + the 4-byte units after the xattr header
   le16 mode;
   le16 reserved;
   le64 size;
-  le32 u;              // block address, device number or chunk format
+  le32 u;  // block address, device number or chunk format
   le32 ino;
   le32 uid;
   le32 gid;
@@ -99,7 +99,7 @@ static_assert(sizeof(XattrBody) == 12);
 struct XattrEntry {
   uint8_t name_length;  // of what follows the prefix
   uint8_t name_index;
-  le16 value_size;      // name and value follow, then zeros to a multiple of 4
+  le16 value_size;  // name and value follow, then zeros to a multiple of 4
 };
 static_assert(sizeof(XattrEntry) == 4);
 

@@ -64,19 +64,25 @@ class KernelTest : public testing::Test {
     dir_.emplace(*std::move(dir));
   }
 
+  enum class Data { on_devices, behind_metadata };
+
   // Writes image and data files, mounts, compares everything.
-  void check(const tree::Tree& tree) {
+  void check(const tree::Tree& tree, Data where = Data::on_devices) {
     auto image = write_metadata(tree, options_for(tree));
     ASSERT_TRUE(image.ok()) << image.error().message;
     const fs::path metadata = dir_->path() / "metadata";
+    fs::remove(metadata);
     std::ofstream(metadata, std::ios::binary) << as_text(*image);
     std::vector<fs::path> devices;
     for (uint32_t layer = 0; layer < tree.layers().size(); ++layer) {
       devices.push_back(dir_->path() / ("data" + std::to_string(layer)));
+      fs::remove(devices.back());
       Bytes data(tree.layers()[layer].layout->data_size());
       for (uint64_t i = 0; i < data.size(); ++i) data[i] = data_byte(layer, i);
-      std::ofstream(devices.back(), std::ios::binary) << as_text(data);
+      const fs::path& to = where == Data::on_devices ? devices.back() : metadata;
+      std::ofstream(to, std::ios::binary | std::ios::app) << as_text(data);
     }
+    if (where == Data::behind_metadata) devices.clear();
     auto mount = mount_detached(metadata, devices);
     if (!mount.ok() && (mount.error().sys_errno == ENODEV || mount.error().sys_errno == ENOTBLK)) {
       GTEST_SKIP() << "the kernel has no file-backed EROFS: " << mount.error().message;
@@ -98,7 +104,8 @@ class KernelTest : public testing::Test {
     const tree::Attributes want = tree.attributes(inode);
     struct stat st;
     ASSERT_EQ(lstat(path.c_str(), &st), 0) << strerror(errno);
-    static const mode_t kTypes[] = {0, S_IFREG, S_IFDIR, S_IFLNK, 0, S_IFCHR, S_IFBLK, S_IFIFO, S_IFCHR};
+    static const mode_t kTypes[] = {0,       S_IFREG, S_IFDIR, S_IFLNK, 0,
+                                    S_IFCHR, S_IFBLK, S_IFIFO, S_IFCHR};
     ASSERT_EQ(st.st_mode, kTypes[static_cast<size_t>(want.type)] | want.mode);
     ASSERT_EQ(st.st_uid, want.uid);
     ASSERT_EQ(st.st_gid, want.gid);
@@ -159,7 +166,8 @@ class KernelTest : public testing::Test {
     for (const auto& xattr : tree.xattrs(inode)) {
       want.emplace(xattr.name);
       std::string value(65536, 0);
-      const ssize_t got = lgetxattr(path.c_str(), std::string(xattr.name).c_str(), value.data(), value.size());
+      const ssize_t got =
+          lgetxattr(path.c_str(), std::string(xattr.name).c_str(), value.data(), value.size());
       ASSERT_GE(got, 0) << xattr.name << ": " << strerror(errno);
       value.resize(got);
       ASSERT_EQ(value, xattr.value) << xattr.name;
@@ -214,6 +222,12 @@ TEST_F(KernelTest, Shows300Devices) { check(many_layers(300)); }
 TEST_F(KernelTest, ShowsSparseFiles) { check(sparse_files()); }
 TEST_F(KernelTest, ShowsSharedAndLargeXattrs) { check(many_xattrs()); }
 TEST_F(KernelTest, ShowsOverlayMarks) { check(over_layers()); }
+
+// The same image serves where no devices are given and one file holds it all.
+TEST_F(KernelTest, ShowsAFlatFile) {
+  check(every_kind(), Data::behind_metadata);
+  check(many_layers(30), Data::behind_metadata);
+}
 
 // Device counts around the block where the inodes begin (nid of the root: 1 .. 128).
 TEST_F(KernelTest, ShowsTheRootBehindAnyDeviceTable) {

@@ -77,7 +77,8 @@ Result<Reader::Inode> Reader::inode(uint64_t nid) const {
   const auto disk = load<InodeExtended>(bytes);
   const unsigned layout = disk.format >> 1;
   if (!(disk.format & 1) || (layout != 0 && layout != 2 && layout != 4)) {
-    return Error(Code::unsupported, "EROFS image: inode of a format that this program does not write");
+    return Error(Code::unsupported,
+                 "EROFS image: inode of a format that this program does not write");
   }
   inode.layout = static_cast<Layout>(layout);
   inode.mode = disk.mode;
@@ -90,7 +91,8 @@ Result<Reader::Inode> Reader::inode(uint64_t nid) const {
   inode.mtime_nsec = disk.mtime_nsec;
   if (inode.size > INT64_MAX) return at_inode(inode, "its size is negative");
   if (disk.xattr_icount > 0) inode.xattr_size = sizeof(XattrBody) + 4 * (disk.xattr_icount - 1);
-  RETURN_IF_ERROR(range(inode.offset, sizeof(InodeExtended) + inode.xattr_size, "an inode's xattrs"));
+  RETURN_IF_ERROR(
+      range(inode.offset, sizeof(InodeExtended) + inode.xattr_size, "an inode's xattrs"));
   return inode;
 }
 
@@ -158,8 +160,9 @@ Result<uint64_t> Reader::xattr_at(uint64_t offset, uint64_t end, Xattrs* out) co
   const uint64_t size = sizeof entry + entry.name_length + entry.value_size;
   if (size > end - offset) return corrupt("an xattr is larger than its place");
   ASSIGN_OR_RETURN(const ByteView all, range(offset, size, "an xattr"));
-  const auto* prefix = std::find_if(std::begin(kXattrPrefixes), std::end(kXattrPrefixes),
-                                    [&](const XattrPrefix& p) { return p.index == entry.name_index; });
+  const auto* prefix =
+      std::find_if(std::begin(kXattrPrefixes), std::end(kXattrPrefixes),
+                   [&](const XattrPrefix& p) { return p.index == entry.name_index; });
   if (prefix == std::end(kXattrPrefixes)) return corrupt("an xattr's name has an unknown prefix");
   const std::string_view text = as_text(all.subspan(sizeof entry));
   out->emplace_back(std::string(prefix->text) + std::string(text.substr(0, entry.name_length)),

@@ -29,7 +29,7 @@ class Reader {
     uint64_t nid = 0;
     uint64_t offset = 0;  // in the image, bytes
     Layout layout = Layout::flat_plain;
-    uint32_t mode = 0;    // with the type's bits, as st_mode
+    uint32_t mode = 0;  // with the type's bits, as st_mode
     uint32_t uid = 0;
     uint32_t gid = 0;
     uint32_t nlink = 0;

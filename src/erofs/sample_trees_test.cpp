@@ -54,12 +54,16 @@ tree::Tree every_kind() {
   lower.symlink("sh", "bin/dash").symlink("long", std::string(4095, 'x'));
   lower.symlink("link4000", std::string(4000, 'y')).symlink("link4032", std::string(4032, 'z'));
   lower.symlink("link4033", std::string(4033, 'z')).hardlink("sh2", "sh");
-  lower.device(LayerMaker::Type::char_device, "null", 1, 3).device(LayerMaker::Type::block_device, "sda", 8, 0);
+  lower.device(LayerMaker::Type::char_device, "null", 1, 3)
+      .device(LayerMaker::Type::block_device, "sda", 8, 0);
   lower.device(LayerMaker::Type::char_device, "wide", 4095, 1048575).fifo("fifo");
-  lower.xattrs({{"security.capability", std::string("\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20)}})
+  lower
+      .xattrs(
+          {{"security.capability", std::string("\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20)}})
       .file("ping", 10);
   lower.xattrs({{"system.posix_acl_access", acl()}}).file("acl", 10);
-  lower.xattrs({{"system.posix_acl_access", acl()}, {"system.posix_acl_default", acl()}}).dir("acls");
+  lower.xattrs({{"system.posix_acl_access", acl()}, {"system.posix_acl_default", acl()}})
+      .dir("acls");
   lower.xattrs({{"user.x", "1"}, {"user.y", ""}}).file("acls/user", 5000);
   LayerMaker upper;
   upper.whiteout("one").file("bin/new", 12345).with({.mode = 0700, .uid = 7}).dir("tmp");
@@ -124,7 +128,8 @@ tree::Tree many_xattrs() {
   layer.xattrs({{"user.big", big}}).file("big", 1);
   layer.xattrs({{"user.big", big}, {"user.other", std::string(60'000, 'w')}}).file("big2", 1);
   for (size_t i = 0; i < 200; ++i) {
-    layer.xattrs({{"security.selinux", "system_u:object_r:bin_t:s0"}, {"user.n", std::to_string(i)}});
+    layer.xattrs(
+        {{"security.selinux", "system_u:object_r:bin_t:s0"}, {"user.n", std::to_string(i)}});
     layer.file("se/" + std::to_string(i), 1);
   }
   LayerMaker::Xattrs many;
@@ -147,7 +152,8 @@ tree::Tree over_layers() {
   layer.xattrs({{"user.x", "1"}, {"security.x", "2"}}).dir("marked").opaque("marked");
   layer.file("usr/lib/x", 1).whiteout("usr/lib/y");
   tree::MergeOptions options;
-  options.lower_directory = [](std::string_view path) -> Result<std::optional<tree::LowerDirectory>> {
+  options.lower_directory =
+      [](std::string_view path) -> Result<std::optional<tree::LowerDirectory>> {
     if (path != "usr") return std::nullopt;
     tree::LowerDirectory usr;
     usr.attributes.mode = 0711;

@@ -12,17 +12,11 @@ namespace {
 
 using index::FileType;
 
-constexpr uint16_t kModeOf[] = {0,        0100000, 0040000, 0120000, 0,
-                                0020000,  0060000, 0010000, 0020000};  // by FileType; whiteout: c
-constexpr uint8_t kCodeOf[] = {0,
-                               kTypeRegular,
-                               kTypeDirectory,
-                               kTypeSymlink,
-                               0,
-                               kTypeCharDevice,
-                               kTypeBlockDevice,
-                               kTypeFifo,
-                               kTypeCharDevice};
+constexpr uint16_t kModeOf[] = {0,       0100000, 0040000, 0120000, 0,
+                                0020000, 0060000, 0010000, 0020000};  // by FileType; whiteout: c
+constexpr uint8_t kCodeOf[] = {
+    0,         kTypeRegular,   kTypeDirectory, kTypeSymlink, 0, kTypeCharDevice, kTypeBlockDevice,
+    kTypeFifo, kTypeCharDevice};
 static_assert(static_cast<int>(FileType::whiteout) == 8 && std::size(kModeOf) == 9 &&
               std::size(kCodeOf) == 9);
 
@@ -219,8 +213,8 @@ void Writer::write_super() {
 WriteOptions options_for(const tree::Tree& tree, const std::vector<std::string>& tags) {
   WriteOptions options;
   for (size_t i = 0; i < tree.layers().size(); ++i) {
-    options.devices.push_back({i < tags.size() ? tags[i] : std::string(),
-                               tree.layers()[i].layout->data_size() / kBlock});
+    options.devices.push_back(
+        {i < tags.size() ? tags[i] : std::string(), tree.layers()[i].layout->data_size() / kBlock});
   }
   return options;
 }

@@ -26,12 +26,10 @@ struct Sample {
 };
 
 const Sample kSamples[] = {
-    {"every_kind", every_kind,
-     "d78f8254a9e6a2e1354af0b5c9d37ebfbf96715fcb74948e37447c90fd31e154"},
+    {"every_kind", every_kind, "d78f8254a9e6a2e1354af0b5c9d37ebfbf96715fcb74948e37447c90fd31e154"},
     {"large_directory", [] { return large_directory(5000); },
      "9eed172b87c011e9c229e81ea1b7220734f35f0177a9987207bf4000ac634a64"},
-    {"long_names", long_names,
-     "25a850b221f42acb4441b51f7233a6f0fc22cd4e1f58e09d87d42a61270dc356"},
+    {"long_names", long_names, "25a850b221f42acb4441b51f7233a6f0fc22cd4e1f58e09d87d42a61270dc356"},
     {"deep_tree", [] { return deep_tree(1000); },
      "c75a46d337555ce05ad8bee2eac407ecb283fa75049aa23e2001c16b88990c6a"},
     {"many_layers", [] { return many_layers(300); },
@@ -95,7 +93,8 @@ TEST_P(SampleTest, PassesFsckErofs) {
     fs::resize_file(path, tree.layers()[i].layout->data_size());
     command += " --device=" + path.string();
   }
-  command += " " + (dir->path() / "metadata").string() + " >" + (dir->path() / "log").string() + " 2>&1";
+  command +=
+      " " + (dir->path() / "metadata").string() + " >" + (dir->path() / "log").string() + " 2>&1";
   const int status = std::system(command.c_str());
   const auto log = read_file(dir->path() / "log");
   EXPECT_EQ(status, 0) << (log.ok() ? *log : "");

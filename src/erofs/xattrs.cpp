@@ -40,7 +40,8 @@ Result<XattrRecord> to_record(const index::XattrView& xattr) {
     }
     return record;
   }
-  return Error(Code::unsupported, "EROFS has no prefix for xattr '" + std::string(xattr.name) + "'");
+  return Error(Code::unsupported,
+               "EROFS has no prefix for xattr '" + std::string(xattr.name) + "'");
 }
 
 uint8_t* write_entry(const XattrRecord& record, uint8_t* out) {

@@ -30,7 +30,7 @@ struct XattrPlan {
     uint32_t shared_id = tree::kNone;  // in 4-byte units of the shared area
   };
   std::vector<Unique> unique;
-  std::vector<uint32_t> refs;   // into `unique`: each inode's, one after the other
+  std::vector<uint32_t> refs;  // into `unique`: each inode's, one after the other
   struct Range {
     uint32_t first = 0;
     uint32_t count = 0;

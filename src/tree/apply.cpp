@@ -166,7 +166,8 @@ uint32_t LayerApplier::find(uint32_t directory, std::string_view name) {
 }
 
 Result<uint32_t> LayerApplier::put(uint32_t directory, std::string_view name, FileType type) {
-  if (name.size() > index::kMaxNameBytes) return Error(Code::corrupt_input, "a name is longer than 255 bytes");
+  if (name.size() > index::kMaxNameBytes)
+    return Error(Code::corrupt_input, "a name is longer than 255 bytes");
   if (++draft_.nodes > kMaxNodes) return Error(Code::unsupported, "more than 16 million names");
   const auto made = static_cast<uint32_t>(upper_.nodes.size());
   const uint32_t hash = NameTable::hash(directory, name);

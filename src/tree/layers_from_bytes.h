@@ -99,7 +99,7 @@ class LayersFromBytes {
 
   // One to four components of few names; now and then a long one.
   std::string path() {
-    static const std::string kNames[] = {"a", "b", "c", "..", ".", "d0", std::string(255, 'n'),
+    static const std::string kNames[] = {"a",  "b", "c", "..", ".", "d0", std::string(255, 'n'),
                                          "sym"};
     std::string out;
     for (size_t n = byte() % 4 + 1; n-- > 0;) {

@@ -46,7 +46,7 @@ class Merger {
   Tree tree_;
   std::vector<InodeId> renumbered_;  // by draft inode
   std::vector<StackEntry> stack_;
-  std::vector<Source> sources_;      // by node; count 0 for what is no directory
+  std::vector<Source> sources_;  // by node; count 0 for what is no directory
   std::vector<Cursor> heap_;
   std::vector<StackEntry> hits_;
   InodeId whiteout_inode_ = kNone;

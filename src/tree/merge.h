@@ -3,8 +3,8 @@
 //
 // What "shows" means is containerd's archive.Apply with OverlayConvertWhiteout and
 // WithParents (archive/tar.go, tar_opts_linux.go, v1.6 and v1.7) per layer, then
-// overlayfs over the results. README.md lists the rules, and the cases where
-// containerd fails and this does not.
+// overlayfs over the results. README.md lists the rules that surprise, the cases where
+// containerd fails and this does not, and the known differences.
 #pragma once
 
 #include <functional>

@@ -49,7 +49,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   tree::LayersFromBytes input(data, size);
   tree::MergeOptions options;
   if (input.byte() & 1) {
-    options.lower_directory = [](std::string_view path) -> Result<std::optional<tree::LowerDirectory>> {
+    options.lower_directory =
+        [](std::string_view path) -> Result<std::optional<tree::LowerDirectory>> {
       if (path.size() % 2) return std::nullopt;
       return tree::LowerDirectory{{.mode = 0700}, {{"user.lower", "x"}}};
     };

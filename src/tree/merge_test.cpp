@@ -68,8 +68,17 @@ std::map<std::string, std::string> xattrs_at(const Tree& tree, std::string_view 
 }
 
 TEST(Merge, SortsByBytesAndLooksUp) {
-  const Tree tree = merged({layer().file("b").file("\xc3\xa4").file("B").file("b-").file("ab").file(
-      std::string(20, 'x')).file(std::string(20, 'x') + "a").dir("d").file("d/2").file("d/1")});
+  const Tree tree = merged({layer()
+                                .file("b")
+                                .file("\xc3\xa4")
+                                .file("B")
+                                .file("b-")
+                                .file("ab")
+                                .file(std::string(20, 'x'))
+                                .file(std::string(20, 'x') + "a")
+                                .dir("d")
+                                .file("d/2")
+                                .file("d/1")});
   EXPECT_THAT(names(tree), ElementsAre("B", "ab", "b", "b-", "d/", std::string(20, 'x'),
                                        std::string(20, 'x') + "a", "\xc3\xa4", "d/1", "d/2"));
   EXPECT_EQ(tree.path(*tree.lookup_path("d/2")), "d/2");
@@ -80,16 +89,18 @@ TEST(Merge, SortsByBytesAndLooksUp) {
 }
 
 TEST(Merge, WhiteoutsHideLowerLayersOnly) {
-  const Tree tree = merged({layer().file("a").file("b").file("c/d").file("e"),
-                            layer().whiteout("a").file("b").whiteout("b").whiteout("c").whiteout("x"),
-                            layer().file("a", 7)});
+  const Tree tree =
+      merged({layer().file("a").file("b").file("c/d").file("e"),
+              layer().whiteout("a").file("b").whiteout("b").whiteout("c").whiteout("x"),
+              layer().file("a", 7)});
   EXPECT_THAT(names(tree), ElementsAre("a", "b", "e"));
   EXPECT_EQ(at(tree, "a").size, 7u);
 }
 
 TEST(Merge, OpaqueHidesLowerContentAndKeepsItsOwnLayers) {
-  const Tree tree = merged({layer().file("d/low").file("d/sub/low").file("e/low"),
-                            layer().file("d/before").opaque("d").file("d/after").file("d/sub/own")});
+  const Tree tree =
+      merged({layer().file("d/low").file("d/sub/low").file("e/low"),
+              layer().file("d/before").opaque("d").file("d/after").file("d/sub/own")});
   EXPECT_THAT(names(tree),
               ElementsAre("d/", "e/", "d/after", "d/before", "d/sub/", "e/low", "d/sub/own"));
 }
@@ -142,24 +153,29 @@ TEST(Merge, ParentsWithoutEntriesTakeLowerAttributes) {
 
 TEST(Merge, PathsLeadThroughTheirOwnLayersSymlinks) {
   const Tree tree = merged({layer()
-                                .dir("usr/lib").symlink("lib", "usr/lib").file("lib/x")
-                                .symlink("abs", "/usr/lib").file("abs/y")
-                                .symlink("up", "../../usr").file("up/share/z")
-                                .symlink("new", "made/here").file("new/w")
-                                .symlink("over", "gone/../usr").file("over/v")});
-  EXPECT_THAT(names(tree),
-              ElementsAre("abs->/usr/lib", "lib->usr/lib", "made/", "new->made/here",
-                          "over->gone/../usr", "up->../../usr", "usr/", "made/here/", "usr/lib/",
-                          "usr/share/", "usr/v", "made/here/w", "usr/lib/x", "usr/lib/y",
-                          "usr/share/z"));
+                                .dir("usr/lib")
+                                .symlink("lib", "usr/lib")
+                                .file("lib/x")
+                                .symlink("abs", "/usr/lib")
+                                .file("abs/y")
+                                .symlink("up", "../../usr")
+                                .file("up/share/z")
+                                .symlink("new", "made/here")
+                                .file("new/w")
+                                .symlink("over", "gone/../usr")
+                                .file("over/v")});
+  EXPECT_THAT(names(tree), ElementsAre("abs->/usr/lib", "lib->usr/lib", "made/", "new->made/here",
+                                       "over->gone/../usr", "up->../../usr", "usr/", "made/here/",
+                                       "usr/lib/", "usr/share/", "usr/v", "made/here/w",
+                                       "usr/lib/x", "usr/lib/y", "usr/share/z"));
 }
 
 // containerd looks into the layer's own folder only: a symlink of a lower layer
 // does not lead anywhere, the new directory hides it.
 TEST(Merge, PathsDoNotLeadThroughLowerSymlinks) {
-  const Tree tree = merged({layer().with({.mode = 0700}).dir("usr/lib").file("usr/lib/x")
-                                .symlink("lib", "usr/lib"),
-                            layer().file("lib/y")});
+  const Tree tree = merged(
+      {layer().with({.mode = 0700}).dir("usr/lib").file("usr/lib/x").symlink("lib", "usr/lib"),
+       layer().file("lib/y")});
   EXPECT_THAT(names(tree), ElementsAre("lib/", "usr/", "lib/y", "usr/lib/", "usr/lib/x"));
   EXPECT_EQ(at(tree, "lib").mode, 0700);  // but its attributes come from there
 }
@@ -175,10 +191,14 @@ TEST(Merge, RefusesPathsThatLeadNowhere) {
 
 TEST(Merge, HardLinksShareAnInode) {
   const Tree tree = merged({layer()
-                                .with({.mode = 0644, .uid = 1}).xattrs({{"user.a", "1"}}).file("f", 5)
-                                .with({.mode = 0600, .uid = 2}).xattrs({{"user.b", "2"}})
+                                .with({.mode = 0644, .uid = 1})
+                                .xattrs({{"user.a", "1"}})
+                                .file("f", 5)
+                                .with({.mode = 0600, .uid = 2})
+                                .xattrs({{"user.b", "2"}})
                                 .hardlink("g", "f")
-                                .symlink("s", "f").hardlink("t", "s")});
+                                .symlink("s", "f")
+                                .hardlink("t", "s")});
   EXPECT_EQ(*tree.lookup_path("f") + 1, *tree.lookup_path("g"));
   EXPECT_EQ(tree.inode(*tree.lookup_path("f")), tree.inode(*tree.lookup_path("g")));
   EXPECT_EQ(at(tree, "f").nlink, 2u);
@@ -199,8 +219,8 @@ TEST(Merge, LinkCountsAreOfTheMergedTree) {
 }
 
 TEST(Merge, HardLinksReachLowerLayers) {
-  const Tree tree = merged({layer().file("d/f", 5).symlink("s", "d"),
-                            layer().hardlink("g", "s/f").file("d/other")});
+  const Tree tree = merged(
+      {layer().file("d/f", 5).symlink("s", "d"), layer().hardlink("g", "s/f").file("d/other")});
   EXPECT_EQ(tree.inode(*tree.lookup_path("g")), tree.inode(*tree.lookup_path("d/f")));
   EXPECT_EQ(at(tree, "g").nlink, 2u);
   EXPECT_EQ(failure({layer().hardlink("g", "f")}).code, Code::corrupt_input);
@@ -212,9 +232,10 @@ TEST(Merge, HardLinksReachLowerLayers) {
 }
 
 TEST(Merge, ADevice00IsAWhiteout) {
-  const Tree tree = merged({layer().file("a").file("b"),
-                            layer().device(LayerMaker::Type::char_device, "a", 0, 0)
-                                .device(LayerMaker::Type::block_device, "b", 0, 0)});
+  const Tree tree =
+      merged({layer().file("a").file("b"), layer()
+                                               .device(LayerMaker::Type::char_device, "a", 0, 0)
+                                               .device(LayerMaker::Type::block_device, "b", 0, 0)});
   EXPECT_THAT(names(tree), ElementsAre("b"));
 }
 
@@ -229,15 +250,14 @@ TEST(Merge, DropsXattrsThatOverlayfsObeysOrLinuxHasNot) {
                                          {"com.apple.quarantine", "4"},
                                          {"system.nfs4_acl", "5"}})
                                 .dir("d")});
-  EXPECT_THAT(xattrs_at(tree, "d"),
-              ElementsAre(testing::Pair("security.capability", "2"),
-                          testing::Pair("system.posix_acl_default", "3"),
-                          testing::Pair("user.kept", "1")));
+  EXPECT_THAT(xattrs_at(tree, "d"), ElementsAre(testing::Pair("security.capability", "2"),
+                                                testing::Pair("system.posix_acl_default", "3"),
+                                                testing::Pair("user.kept", "1")));
 }
 
 TEST(Merge, TheRootIsAsContainerdMakesIt) {
-  const Tree tree = merged({layer().with({.mode = 0500, .uid = 9, .mtime_sec = 77}).dir("."),
-                            layer().file("a")});
+  const Tree tree =
+      merged({layer().with({.mode = 0500, .uid = 9, .mtime_sec = 77}).dir("."), layer().file("a")});
   EXPECT_EQ(at(tree, "").mode, 0755);
   EXPECT_EQ(at(tree, "").uid, 0u);
   EXPECT_EQ(at(tree, "").mtime_sec, 77);
@@ -253,8 +273,16 @@ TEST(Merge, OverOrdinaryLayersMarksStay) {
                           {{"user.a", "b"}, {"trusted.overlay.opaque", "y"}}};
   };
   const Tree tree = merged(
-      {layer().whiteout("gone").file("etc/x").whiteout("etc/y").dir("opq").opaque("opq")
-           .whiteout("opq/inside").file("file").whiteout("then-file").whiteout("then-dir"),
+      {layer()
+           .whiteout("gone")
+           .file("etc/x")
+           .whiteout("etc/y")
+           .dir("opq")
+           .opaque("opq")
+           .whiteout("opq/inside")
+           .file("file")
+           .whiteout("then-file")
+           .whiteout("then-dir"),
        layer().file("new/x").dir("file").file("then-file").file("then-dir/x").whiteout("etc/x")},
       options);
   EXPECT_THAT(names(tree), ElementsAre("etc/", "file/!", "~gone", "new/", "opq/!", "then-dir/!",
@@ -281,7 +309,8 @@ TEST(Merge, BoundsPathsThatAreCostlyToResolve) {
   std::string deep;
   for (int i = 0; i < 1000; ++i) deep += "d/";
   for (int i = 0; i < 100; ++i) {
-    hostile.symlink("s" + std::to_string(i), i == 0 ? deep : deep + std::string("../") + "../s" + std::to_string(i - 1));
+    hostile.symlink("s" + std::to_string(i),
+                    i == 0 ? deep : deep + std::string("../") + "../s" + std::to_string(i - 1));
   }
   for (int i = 0; i < 100'000; ++i) {
     hostile.symlink("toggle", "x").file("s99/f" + std::to_string(i % 5));
@@ -291,7 +320,8 @@ TEST(Merge, BoundsPathsThatAreCostlyToResolve) {
 
 TEST(Merge, ManyLayersAndAnEmptyOne) {
   std::vector<LayerMaker> layers;
-  for (int i = 0; i < 500; ++i) layers.push_back(layer().file("d/" + std::to_string(i)).file("last", i));
+  for (int i = 0; i < 500; ++i)
+    layers.push_back(layer().file("d/" + std::to_string(i)).file("last", i));
   layers.push_back(layer());
   const Tree tree = merged(std::move(layers));
   EXPECT_EQ(tree.node_count(), 503u);

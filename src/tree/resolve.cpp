@@ -24,8 +24,7 @@ Result<uint32_t> LayerApplier::directory_of(EntryId id) {
   return node;
 }
 
-Result<uint32_t> LayerApplier::enter(uint32_t directory, std::string_view name,
-                                     OnMissing missing) {
+Result<uint32_t> LayerApplier::enter(uint32_t directory, std::string_view name, OnMissing missing) {
   const uint32_t node = find(directory, name);
   if (node == kNone) {
     if (missing == OnMissing::report) return kNone;

@@ -20,9 +20,8 @@ std::string Tree::path(NodeId node) const {
 std::optional<NodeId> Tree::lookup(InodeId directory, std::string_view name) const {
   const auto [first, count] = children(directory);
   const auto begin = nodes_.begin() + first;
-  const auto it = std::lower_bound(begin, begin + count, name, [](const Node& n, std::string_view s) {
-    return n.name < s;
-  });
+  const auto it = std::lower_bound(begin, begin + count, name,
+                                   [](const Node& n, std::string_view s) { return n.name < s; });
   if (it == begin + count || it->name != name) return std::nullopt;
   return static_cast<NodeId>(it - nodes_.begin());
 }

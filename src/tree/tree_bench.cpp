@@ -35,8 +35,8 @@ int main(int argc, char** argv) {
         best = std::min(best, took);
         names = tree->node_count();
       }
-      std::printf("%zu entries, %zu layers: merge %.1f ms of CPU (best of %d), %zu names\n", entries,
-                  layers, best, repetitions, names);
+      std::printf("%zu entries, %zu layers: merge %.1f ms of CPU (best of %d), %zu names\n",
+                  entries, layers, best, repetitions, names);
     }
   }
 }

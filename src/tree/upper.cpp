@@ -17,9 +17,7 @@ uint64_t order_key(std::string_view name) {
   return __builtin_bswap64(key);
 }
 
-Error too_many_links() {
-  return Error(Code::corrupt_input, "too many levels of symbolic links");
-}
+Error too_many_links() { return Error(Code::corrupt_input, "too many levels of symbolic links"); }
 
 }  // namespace
 
@@ -33,9 +31,8 @@ uint32_t UpperDir::find(uint32_t directory, std::string_view name) const {
   const UpperNode& dir = nodes[directory];
   const auto begin = children.begin() + dir.first_child;
   const auto end = begin + dir.child_count;
-  const auto it = std::lower_bound(begin, end, name, [&](uint32_t id, std::string_view s) {
-    return nodes[id].name < s;
-  });
+  const auto it = std::lower_bound(
+      begin, end, name, [&](uint32_t id, std::string_view s) { return nodes[id].name < s; });
   return it != end && nodes[*it].name == name ? *it : kNone;
 }
 

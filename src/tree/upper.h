@@ -27,12 +27,12 @@ struct DraftInode {
 struct UpperNode {
   std::string_view name;  // into a layer's table
   uint32_t parent = 0;
-  uint32_t inode = 0;     // kNone for a whiteout
+  uint32_t inode = 0;        // kNone for a whiteout
   uint32_t first_child = 0;  // into UpperDir::children
   uint32_t child_count = 0;
   index::FileType type = index::FileType::directory;
   bool opaque = false;
-  bool removed = false;   // replaced by a later entry
+  bool removed = false;  // replaced by a later entry
 
   bool is_directory() const { return type == index::FileType::directory; }
 };
