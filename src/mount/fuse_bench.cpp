@@ -69,6 +69,14 @@ void drop_caches() {
   std::ofstream("/proc/sys/vm/drop_caches") << "1";
 }
 
+// The device file's own pages.
+void warm(int fd) {
+  Bytes buffer(1 << 20);
+  for (uint64_t at = 0; at < kDeviceBytes; at += buffer.size()) {
+    (void)pread_full(fd, buffer, at);
+  }
+}
+
 void random_reads(int fd, int readers) {
   ::posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
   std::vector<std::vector<double>> latencies(static_cast<size_t>(readers));
@@ -133,6 +141,7 @@ int run(const std::filesystem::path& scratch) {
       {"memory, buffered, 2 threads", 2, DeviceCaching::buffered, Source::memory},
       {"file, directio, 1 thread", 1, DeviceCaching::direct, Source::file},
       {"file, directio, 2 threads", 2, DeviceCaching::direct, Source::file},
+      {"file, directio, 4 threads", 4, DeviceCaching::direct, Source::file},
       {"file, buffered, 2 threads", 2, DeviceCaching::buffered, Source::file},
   };
   for (const Case& c : cases) {
@@ -150,6 +159,7 @@ int run(const std::filesystem::path& scratch) {
       return 1;
     }
     std::printf("%s\n", c.name);
+    if (c.source == Source::file) warm(data.get());
     for (const int readers : {1, 4}) {
       UniqueFd fd = open_file(target / "file", O_RDONLY).value();
       ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
@@ -157,13 +167,7 @@ int run(const std::filesystem::path& scratch) {
     }
     const FuseStats before = (*mounted)->stats();
     drop_caches();
-    // The data file's own pages again.
-    if (c.source == Source::file) {
-      Bytes buffer(1 << 20);
-      for (uint64_t at = 0; at < kDeviceBytes; at += buffer.size()) {
-        (void)pread_full(data.get(), buffer, at);
-      }
-    }
+    if (c.source == Source::file) warm(data.get());
     sequential(open_file(target / "file", O_RDONLY).value().get());
     const FuseStats after = (*mounted)->stats();
     std::printf("  sequential request: %.0f KiB on average\n",

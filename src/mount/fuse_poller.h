@@ -18,9 +18,11 @@ class FuseSession;
 // Thread-safe. Shared by the server's threads and every session, so that a late
 // reply can still resume its session after the server has gone.
 //
-// Edge-triggered: each request that the kernel queues wakes exactly one waiting
-// thread. Plain polling would wake all of them, and blocking reads could not be
-// stopped without signals.
+// One thread at a time drains a session, and only before it waits for a disk does
+// it let another in (rearm). Waking a second thread for the request that comes
+// while the first writes its answer cost three times the CPU of a 4 KiB read (30
+// us instead of 10, on 2 cores). Blocking reads could not be stopped without
+// signals.
 class FusePoller : public std::enable_shared_from_this<FusePoller> {
  public:
   static Result<std::shared_ptr<FusePoller>> create();

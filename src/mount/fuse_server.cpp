@@ -13,6 +13,12 @@
 #include "mount/fuse_session.h"
 
 namespace pagein::mount {
+namespace {
+
+// Once: until it is armed again, the thread that got it has the session alone.
+constexpr uint32_t kEvents = EPOLLIN | EPOLLONESHOT;
+
+}  // namespace
 
 Result<std::shared_ptr<FusePoller>> FusePoller::create() {
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
@@ -35,7 +41,7 @@ Status FusePoller::add(uint64_t id, std::shared_ptr<FuseSession> session) {
     served_[id].session = std::move(session);
   }
   epoll_event event{};
-  event.events = EPOLLIN | EPOLLET;
+  event.events = kEvents;
   event.data.u64 = id;
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
     const int error = errno;
@@ -77,7 +83,7 @@ void FusePoller::rearm(uint64_t id) {
     session = it->second.session;
   }
   epoll_event event{};
-  event.events = EPOLLIN | EPOLLET;
+  event.events = kEvents;
   event.data.u64 = id;
   // Fails where remove() was faster.
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, session->fd(), &event);
@@ -95,7 +101,8 @@ void FusePoller::serve_one(uint64_t id, std::span<uint8_t> buffer) {
   const FuseSession::Drained drained = session->drain(buffer);
   const bool ended = drained == FuseSession::Drained::ended;
   if (ended) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, session->fd(), nullptr);
-  if (drained == FuseSession::Drained::more) rearm(id);
+  // Not where it is paused: then the session asks for it.
+  if (drained == FuseSession::Drained::idle || drained == FuseSession::Drained::more) rearm(id);
   {
     MutexLock lock(mutex_);
     const auto it = served_.find(id);

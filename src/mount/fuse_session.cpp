@@ -27,6 +27,9 @@ constexpr uint32_t kSpliceFrom = 32 << 10;
 
 constexpr uint64_t kFirstFileNode = FUSE_ROOT_ID + 1;
 
+// The session that this thread drains; other threads reply, too.
+thread_local const FuseSession* draining = nullptr;
+
 }  // namespace
 
 FuseSession::FuseSession(UniqueFd fd, FuseConnectionOptions options, std::function<void()> resume)
@@ -37,6 +40,7 @@ FuseSession::~FuseSession() = default;
 // ---- Reading requests ----
 
 FuseSession::Drained FuseSession::drain(std::span<uint8_t> buffer) {
+  draining = this;
   for (int i = 0; i < kBatch;) {
     if (over_cap()) {
       paused_.store(true);
@@ -266,14 +270,26 @@ void FuseSession::finish_data(uint64_t unique, uint32_t length,
 }
 
 void FuseSession::finish_file(uint64_t unique, uint32_t length, int fd, uint64_t offset) {
-  if (length >= kSpliceFrom && splice_file(unique, length, fd, offset)) return;
+  if (length >= kSpliceFrom) {
+    before_waiting();
+    if (splice_file(unique, length, fd, offset)) return;
+  }
   // One buffer per thread that replies, at most kMaxReadBytes.
   thread_local Bytes buffer;
   if (buffer.size() < length) buffer.resize(length);
   const std::span<uint8_t> bytes = std::span(buffer).first(length);
-  if (!pread_full(fd, bytes, offset).ok()) return finish_error(unique, length, EIO);
+  const iovec vector{bytes.data(), bytes.size()};
+  const ssize_t cached = ::preadv2(fd, &vector, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+  if (cached != static_cast<ssize_t>(length)) {
+    before_waiting();
+    if (!pread_full(fd, bytes, offset).ok()) return finish_error(unique, length, EIO);
+  }
   const ByteView view = bytes;
   finish_data(unique, length, {&view, 1});
+}
+
+void FuseSession::before_waiting() const {
+  if (draining == this) resume_();
 }
 
 bool FuseSession::splice_file(uint64_t unique, uint32_t length, int fd, uint64_t offset) {

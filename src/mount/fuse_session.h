@@ -17,8 +17,8 @@ namespace pagein::mount {
 // long as anybody may write to it.
 class FuseSession : public ReadSink, public std::enable_shared_from_this<FuseSession> {
  public:
-  // `resume` is called (from any thread) when a paused session may be drained
-  // again.
+  // `resume` is called (from any thread) when another thread may drain the
+  // session: when it is no longer paused, and before this one waits for a disk.
   FuseSession(UniqueFd fd, FuseConnectionOptions options, std::function<void()> resume);
   ~FuseSession() override;
 
@@ -82,6 +82,8 @@ class FuseSession : public ReadSink, public std::enable_shared_from_this<FuseSes
   }
   bool send_pieces(uint64_t unique, int error, std::span<const ByteView> pieces);
 
+  // Lets another thread serve this session while this one may wait.
+  void before_waiting() const;
   // False: nothing was answered.
   bool splice_file(uint64_t unique, uint32_t length, int fd, uint64_t offset);
 
