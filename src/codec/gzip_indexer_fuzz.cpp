@@ -66,7 +66,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     compressed.shrink_to_fit();
     pagein::Bytes out(to - from);
     check(stream.decode(span_start(checkpoints[i]), compressed, out).ok());
-    check(std::equal(out.begin(), out.end(), indexed.sink.output.begin() + static_cast<ptrdiff_t>(from)));
+    check(std::equal(out.begin(), out.end(),
+                     indexed.sink.output.begin() + static_cast<ptrdiff_t>(from)));
   }
   return 0;
 }

@@ -199,7 +199,8 @@ Result<bool> Inflater::read_code_lengths(BitInput& in) {
       lengths_[read_++] = static_cast<uint8_t>(symbol);
       continue;
     }
-    if (symbol == 16 && read_ == 0) return corrupt("a block repeats a code length before the first");
+    if (symbol == 16 && read_ == 0)
+      return corrupt("a block repeats a code length before the first");
     const uint8_t value = symbol == 16 ? lengths_[read_ - 1] : 0;
     const unsigned times = in.take(extra) + (symbol == 18 ? 11 : 3);
     if (times > total - read_) return corrupt("a block repeats a code length beyond the last");

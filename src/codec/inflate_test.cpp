@@ -156,7 +156,8 @@ TEST(Inflate, AgreesWithZlibOnTruncatedAndDamagedData) {
     } else {
       for (unsigned flips = 1 + random() % 3; flips > 0; --flips) {
         // Headers deserve most of it.
-        const size_t at = random() % (random() % 2 == 0 ? std::min<size_t>(raw.size(), 80) : raw.size());
+        const size_t at =
+            random() % (random() % 2 == 0 ? std::min<size_t>(raw.size(), 80) : raw.size());
         raw[at] ^= static_cast<uint8_t>(1U << random() % 8);
       }
     }
@@ -188,8 +189,8 @@ TEST(Inflate, GoesOnInsideABlock) {
   const Bytes data = testing::make_content(Content::text, 300000, 29);
   for (const int strategy : {Z_DEFAULT_STRATEGY, Z_FIXED}) {
     for (const int level : {0, 6}) {
-      const Bytes raw =
-          testing::compress(data, {.level = level, .strategy = strategy, .memory = 9, .window_bits = -15});
+      const Bytes raw = testing::compress(
+          data, {.level = level, .strategy = strategy, .memory = 9, .window_bits = -15});
       auto first = std::make_unique<Inflater>();
       OutputBuffer out(data.size());
       BitInput in;
