@@ -43,7 +43,12 @@ std::optional<index::EncodedIndex> IndexCache::find(const oci::Digest& layer,
       index::EncodedIndex index;
       index.head.assign(blob.begin(), blob.begin() + static_cast<ptrdiff_t>(head_size));
       index.checkpoints.assign(blob.begin() + static_cast<ptrdiff_t>(head_size), blob.end());
-      return index;
+      // What another version wrote may not be what this one reads.
+      const auto parsed = index::parse_head(index.head);
+      if (parsed.ok() && (*parsed)->layer_digest == layer &&
+          (*parsed)->checkpoints_size == index.checkpoints.size()) {
+        return index;
+      }
     }
   }
   std::filesystem::remove(file, ignored);
