@@ -213,7 +213,7 @@ class Containerd:
             yield pathlib.Path(point)
         finally:
             self.ctr("images", "unmount", "--rm", "--snapshotter", snapshotter, key, check=False)
-            sweep.unmount_below(point)
+            sweep.unmount_at_or_below(point)
             shutil.rmtree(point, ignore_errors=True)
 
     def log_text(self):
@@ -252,7 +252,7 @@ class Containerd:
 
 
 def new_container_id():
-    return f"tb{os.getpid()}-{next(_container_ids)}"
+    return f"{run.CONTAINER_PREFIX}{run.run_id()}-{next(_container_ids)}"
 
 
 def drop_caches():

@@ -7,9 +7,12 @@ import pathlib
 import shutil
 import threading
 
+from testbed import disk
+
 MARK_VARIABLE = "PAGEIN_TESTBED_RUN"
 BASE_PREFIX = "pgtb."
 NETNS_PREFIX = "pgtb"
+CONTAINER_PREFIX = "tb"
 
 _counter = itertools.count(1)
 _lock = threading.Lock()
@@ -27,12 +30,14 @@ def run_id():
 
 
 def base_dir():
-    """The base folder of this run, made at the first call and removed at exit if nothing is mounted below it."""
+    """The base folder of this run, made at the first call (maybe as a disk of its own) and removed at exit."""
     global _base
     with _lock:
         if _base is None or _base[0] != os.getpid():
             path = parent_dir() / f"{BASE_PREFIX}{run_id()}"
             path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if disk.wanted(path):
+                disk.mount(path)
             _base = (os.getpid(), path)
             atexit.register(_remove_base, os.getpid(), path)
         return _base[1]
@@ -48,14 +53,14 @@ def new_dir(name):
 def remove_dir(path):
     """Removes a folder tree, but never crosses into a mount: a mount below it is an error of the caller."""
     path = pathlib.Path(path)
-    mounted = mounts_below(path)
+    mounted = mounts_at_or_below(path)
     if mounted:
         raise RuntimeError(f"not removing {path}: still mounted: {mounted}")
     shutil.rmtree(path, ignore_errors=False)
 
 
-def mounts_below(path):
-    """Mount points at or below path, deepest last, as /proc/self/mountinfo shows them."""
+def mounts_at_or_below(path):
+    """Mount points at or below path, as /proc/self/mountinfo shows them."""
     prefix = os.fsencode(str(path))
     found = []
     with open("/proc/self/mountinfo", "rb") as mountinfo:
@@ -64,6 +69,11 @@ def mounts_below(path):
             if point == prefix or point.startswith(prefix + b"/"):
                 found.append(os.fsdecode(point))
     return found
+
+
+def mounts_below(path):
+    """The same, without path itself."""
+    return [point for point in mounts_at_or_below(path) if point != str(path)]
 
 
 def unescape_mount(field):
@@ -90,4 +100,5 @@ def marked_environment(extra=None):
 
 def _remove_base(pid, path):
     if os.getpid() == pid and path.exists() and not mounts_below(path):
+        disk.unmount(path)
         shutil.rmtree(path, ignore_errors=True)

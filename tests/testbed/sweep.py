@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 
-from testbed import run
+from testbed import disk, run
 
 
 def leftovers(run_id=None):
@@ -25,7 +25,7 @@ def leftovers(run_id=None):
     found += [f"loop device {device} on {file}" for device, file in loop_devices(base)]
     found += [f"network namespace {name}" for name in network_namespaces(run_id)]
     if base.is_dir():
-        found += [f"folder {entry}" for entry in sorted(base.iterdir())]
+        found += [f"folder {entry}" for entry in sorted(base.iterdir()) if entry.name != "lost+found"]
     return found
 
 
@@ -34,24 +34,26 @@ def clean(run_id=None):
     run_id = run_id or run.run_id()
     base = run.parent_dir() / f"{run.BASE_PREFIX}{run_id}"
     kill_all(lambda: marked_processes(run_id) + processes_rooted_in(base))
+    remove_cgroups(f"*/{run.CONTAINER_PREFIX}{run_id}-*")
     unmount_below(base)
     for device, _ in loop_devices(base):
         subprocess.run(["losetup", "-d", device], check=False)
     for name in network_namespaces(run_id):
         subprocess.run(["ip", "netns", "del", name], check=False)
-    if base.is_dir() and not run.mounts_below(base):
+    if not run.mounts_below(base):
+        disk.unmount(base)
         shutil.rmtree(base, ignore_errors=True)
 
 
 def clean_stale_runs():
     """clean() for every run whose owner process is gone; returns their ids."""
-    stale = []
+    stale = set()
     for path in glob.glob(str(run.parent_dir() / f"{run.BASE_PREFIX}*")):
-        run_id = path.rsplit(".", 1)[1]
+        run_id = os.path.basename(path).removeprefix(run.BASE_PREFIX).removesuffix(".img")
         if run_id.isdigit() and not os.path.exists(f"/proc/{run_id}"):
             clean(run_id)
-            stale.append(run_id)
-    return stale
+            stale.add(run_id)
+    return sorted(stale)
 
 
 def marked_processes(run_id):
@@ -101,8 +103,17 @@ def kill_all(find, timeout=10):
 
 
 def unmount_below(folder):
-    """Detaches all mounts at or below folder, deepest first."""
-    for point in sorted(run.mounts_below(folder), key=len, reverse=True):
+    """Detaches all mounts below folder, deepest first."""
+    _unmount(run.mounts_below(folder))
+
+
+def unmount_at_or_below(folder):
+    """The same, and folder itself."""
+    _unmount(run.mounts_at_or_below(folder))
+
+
+def _unmount(points):
+    for point in sorted(points, key=len, reverse=True):
         subprocess.run(["umount", "--lazy", "--", point], check=False, stderr=subprocess.DEVNULL)
 
 
@@ -123,9 +134,9 @@ def network_namespaces(run_id):
     return [entry.name for entry in folder.iterdir() if pattern.fullmatch(entry.name)] if folder.is_dir() else []
 
 
-def remove_cgroups(name):
-    """Removes the empty cgroups of containerd namespace `name` in every hierarchy."""
-    for top in glob.glob(f"/sys/fs/cgroup/*/{name}") + glob.glob(f"/sys/fs/cgroup/{name}"):
+def remove_cgroups(pattern):
+    """Removes empty cgroups in every hierarchy. pattern: below a hierarchy's top, with * and ?."""
+    for top in glob.glob(f"/sys/fs/cgroup/*/{pattern}") + glob.glob(f"/sys/fs/cgroup/{pattern}"):
         for folder, _, _ in os.walk(top, topdown=False):
             try:
                 os.rmdir(folder)
