@@ -53,6 +53,11 @@ def answers(url):
         return None
 
 
+def differences(plain, lazy, ignore=Ignore()):
+    """Between a plain pull's tree and the lazy one. A root that no layer names has the time of unpacking there."""
+    return [line for line in compare_trees(plain, lazy, ignore) if not line.startswith(".: mtime_ns")]
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_server_answers_before_its_image_is_there_and_all_bytes_are_right(node, images, name):
     path, share = SERVERS[name]
@@ -64,8 +69,9 @@ def test_server_answers_before_its_image_is_there_and_all_bytes_are_right(node, 
 
     before = fetched(node.pageind)
     pulled = node.pull_lazily(ref + "_accelerated")
-    assert pulled["lazy_layers"] == len(pulled["layers"])
-    assert pulled["fetched_bytes"] == 0
+    # Another image of this test may have brought a base layer.
+    assert {layer["state"] for layer in pulled["layers"]} <= {"lazy", "present"}
+    assert pulled["lazy_layers"] > 0 and pulled["fetched_bytes"] == 0
     port = free_port()
     container = node.containerd.run_detached(ref + "_accelerated", snapshotter="pagein", env={"PORT": port})
     assert wait_until(lambda: answers(f"http://127.0.0.1:{port}{path}"), 90, f"{name} answers")
@@ -76,13 +82,13 @@ def test_server_answers_before_its_image_is_there_and_all_bytes_are_right(node, 
     node.containerd.pull(ref)
     with node.containerd.mounted_image(ref) as plain, \
             node.containerd.mounted_image(ref + "_accelerated", snapshotter="pagein") as lazy:
-        assert compare_trees(plain, lazy) == []
+        assert differences(plain, lazy) == []
     wait_until(node.pageind.complete, 120, "the rest is loaded")
     with node.containerd.mounted_image(ref + "_accelerated", snapshotter="pagein") as lazy, \
             node.containerd.mounted_image(ref) as plain:
         assert any(not mount["needs_daemon"] for image in node.pageind.status()["images"]
                    for mount in image["mounts"]), "a complete image is mounted from local data"
-        assert compare_trees(plain, lazy) == []
+        assert differences(plain, lazy) == []
     node.containerd.kill(container)
 
 
@@ -99,7 +105,7 @@ def test_every_oddity_shows_the_tree_of_a_plain_pull(node, images, name):
             node.containerd.mounted_image(ref + "_accelerated", snapshotter="pagein") as lazy:
         # nlink: overlayfs shows the lower file's count, also of names that a higher layer removed.
         ignore = Ignore(nlink=True, directory_mtime=name in IMPLIED_PARENTS)
-        assert compare_trees(plain, lazy, ignore) == []
+        assert differences(plain, lazy, ignore) == []
 
 
 # containerd gives directories that no layer names the time of unpacking.

@@ -1,6 +1,7 @@
 """Debian's containerd and runc, apart from the machine's own: own root, state, socket and cgroup parent."""
 
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -202,18 +203,43 @@ class Containerd:
     def inspect(self, container):
         return json.loads(self.ctr("containers", "info", container).stdout)
 
+    def content(self, digest):
+        """A small blob of the content store, as an object."""
+        return json.loads(self.ctr("content", "get", digest).stdout)
+
+    def chain_id(self, ref):
+        """The name of the topmost snapshot of an image: the chain ID of all its layers."""
+        document = self.content(self.image_target(ref))
+        if "manifests" in document:
+            document = self.content(next(entry["digest"] for entry in document["manifests"]
+                                         if entry.get("platform", {}).get("os") == "linux"))
+        chain = None
+        for diff_id in self.content(document["config"]["digest"])["rootfs"]["diff_ids"]:
+            both = f"{chain} {diff_id}".encode()
+            chain = f"sha256:{hashlib.sha256(both).hexdigest()}" if chain else diff_id
+        return chain
+
     @contextlib.contextmanager
     def mounted_image(self, ref, snapshotter="overlayfs"):
-        """Mounts an unpacked image read-only below this containerd's folder, for comparing trees."""
-        point = self._folder / f"mnt-{new_container_id()}"
+        """Mounts an image read-only below this containerd's folder, for comparing trees.
+
+        `ctr images mount` of 1.6 always uses the default snapshotter; so others are mounted by a view and mount(8).
+        """
+        name = new_container_id()
+        point = self._folder / f"mnt-{name}"
         point.mkdir()
-        key = str(point)
-        self.ctr("images", "mount", "--snapshotter", snapshotter, ref, point)
+        key = str(point) if snapshotter == "overlayfs" else name
         try:
+            if snapshotter == "overlayfs":
+                self.ctr("images", "mount", ref, point)
+            else:
+                self.ctr("snapshots", "--snapshotter", snapshotter, "view", key, self.chain_id(ref))
+                command = self.ctr("snapshots", "--snapshotter", snapshotter, "mounts", point, key).stdout
+                run_command(["sh", "-ec", command])
             yield pathlib.Path(point)
         finally:
-            self.ctr("images", "unmount", "--rm", "--snapshotter", snapshotter, key, check=False)
-            sweep.unmount_at_or_below(point)
+            sweep.unmount_below(point)
+            self.ctr("snapshots", "--snapshotter", snapshotter, "rm", key, check=False)
             shutil.rmtree(point, ignore_errors=True)
 
     def log_text(self):
