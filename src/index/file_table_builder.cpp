@@ -81,9 +81,7 @@ Status FileTableBuilder::add(const tar::Entry& entry) {
   if (is_aufs_metadata(path_)) return {};
   if (!path_.empty()) return add_at(entry, path_);
   if (entry.type != tar::EntryType::directory) return {};
-  Entry& root = table_.entries_[kRootEntry];
-  root.type = FileType::directory;
-  return set_attributes(entry, root);
+  return describe_directory(entry, table_.entries_[kRootEntry]);
 }
 
 Status FileTableBuilder::add_at(const tar::Entry& source, std::string_view path) {
@@ -132,9 +130,7 @@ Status FileTableBuilder::add_mark(EntryId parent, std::string_view name) {
 Status FileTableBuilder::add_directory(const tar::Entry& source, EntryId parent,
                                        std::string_view name) {
   if (const auto found = directories_.find(KeyView{parent, name}); found != directories_.end()) {
-    Entry& known = table_.entries_[found->second];
-    known.type = FileType::directory;
-    return set_attributes(source, known);
+    return describe_directory(source, table_.entries_[found->second]);
   }
   Entry entry;
   entry.type = FileType::directory;
@@ -142,6 +138,15 @@ Status FileTableBuilder::add_directory(const tar::Entry& source, EntryId parent,
   RETURN_IF_ERROR(set_attributes(source, entry));
   ASSIGN_OR_RETURN(const EntryId id, append(entry, name));
   directories_.emplace(Key{parent, std::string(name)}, id);
+  return {};
+}
+
+// Of a directory that is there already; all or nothing.
+Status FileTableBuilder::describe_directory(const tar::Entry& source, Entry& known) {
+  Entry changed = known;
+  changed.type = FileType::directory;
+  RETURN_IF_ERROR(set_attributes(source, changed));
+  known = changed;
   return {};
 }
 

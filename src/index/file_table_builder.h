@@ -74,6 +74,7 @@ class FileTableBuilder : public tar::EntrySink {
   Status add_at(const tar::Entry& source, std::string_view path);
   Status add_mark(EntryId parent, std::string_view name);
   Status add_directory(const tar::Entry& source, EntryId parent, std::string_view name);
+  Status describe_directory(const tar::Entry& source, Entry& known);
   Status set_content(const tar::Entry& source, Entry& entry);
   Status set_target(const tar::Entry& source, Entry& entry);
   Status set_attributes(const tar::Entry& source, Entry& entry);

@@ -62,6 +62,21 @@ TEST(FileTableBuilder, RootEntrySetsAttributes) {
   EXPECT_EQ(table[kRootEntry].xattr_count, 1u);
 }
 
+TEST(FileTableBuilder, RefusedEntriesChangeNothing) {
+  tar::Entry refused = dir("a");
+  refused.mode = 0700;
+  refused.xattrs = {{"user.b", "1"}, {"user.a", "2"}};
+  FileTableBuilder builder;
+  ASSERT_TRUE(builder.add(dir("a")).ok());
+  EXPECT_FALSE(builder.add(refused).ok());
+  refused.path = ".";
+  EXPECT_FALSE(builder.add(refused).ok());
+  const FileTable table = builder.finish();
+  EXPECT_EQ(table[1].mode, 0755);
+  EXPECT_EQ(table[1].xattr_count, 0u);
+  EXPECT_EQ(table[kRootEntry].type, FileType::implied_directory);
+}
+
 TEST(FileTableBuilder, WhiteoutsAndAufsMetadata) {
   const FileTable table =
       build({file(".wh.gone"), file("a/.wh..wh..opq"), dir("b/.wh.dir"), file(".wh..wh.plnk/1.2"),

@@ -105,7 +105,7 @@ Status StreamReader::finish() {
                                         "; the layer is truncated");
 }
 
-Error StreamReader::at_header(Error error) const {
+Error StreamReader::at_header(const Error& error) const {
   return error.with_context("tar: entry at byte " + std::to_string(header_offset_));
 }
 
@@ -127,7 +127,7 @@ Status StreamReader::on_block(ByteView block) {
       status = on_header(block);
       break;
   }
-  if (!status.ok()) return at_header(std::move(status).error());
+  if (!status.ok()) return at_header(status.error());
   return {};
 }
 
@@ -174,7 +174,7 @@ Status StreamReader::on_special_end() {
     return {};
   }
   Result<PaxRecords> records = PaxRecords::parse(as_bytes(pax_bytes_));
-  if (!records.ok()) return at_header(std::move(records).error());
+  if (!records.ok()) return at_header(records.error());
   pax_ = *std::move(records);
   have_pax_ = true;
   if (special_type_ == kPaxGlobalHeader) forget_pending();

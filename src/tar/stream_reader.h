@@ -100,7 +100,7 @@ class StreamReader {
   Status begin_pax_sparse(char type);
   Status emit();
   void forget_pending();
-  Error at_header(Error error) const;
+  Error at_header(const Error& error) const;
 
   EntrySink& sink_;
   State state_ = State::header;
