@@ -94,7 +94,8 @@ struct Entry {
 //  F2 parent < id for every other entry, and the parent is a directory or an implied_directory.
 //  F3 names are 1..255 bytes, without '/' and NUL, never "." or ".." (opaque: empty).
 //  F4 tar ranges of regular files ascend and do not overlap.
-//  F5 sparse segments ascend, do not overlap, are not empty, end at or before size.
+//  F5 sparse segments ascend, do not overlap, are not empty, end at or before size;
+//     size is less than 2^63.
 //  F6 paths are at most kMaxPathBytes long.
 //  F7 hard-link targets are normalised paths: names as in F3 joined by '/'.
 //     Symlink targets are 1..kMaxPathBytes bytes without NUL.

@@ -156,10 +156,10 @@ Status FileTableBuilder::set_content(const tar::Entry& source, Entry& entry) {
   entry.sparse = source.sparse;
   entry.tar_offset = source.content_offset;
   entry.tar_length = source.content_length;
+  constexpr auto kMax = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
   uint64_t end = 0;
-  if (!checked_add(entry.tar_offset, entry.tar_length, &end) ||
-      end > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
-    return bad_entry(path_, "its content ends beyond what a tar can hold");
+  if (!checked_add(entry.tar_offset, entry.tar_length, &end) || end > kMax || entry.size > kMax) {
+    return bad_entry(path_, "its size or its content's end exceeds 63 bits");
   }
   if (entry.tar_length == 0) {
     entry.tar_offset = 0;

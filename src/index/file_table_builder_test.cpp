@@ -163,6 +163,9 @@ TEST(FileTableBuilder, ContentMustNotOverlapAndMapsMustFit) {
   b.size = 100000;
   b.segments = {{0, 500}, {8192, 500}};
   EXPECT_TRUE(refused({a, b}).ok());
+  b.size = uint64_t{1} << 63;
+  EXPECT_FALSE(refused({a, b}).ok());
+  b.size = 100000;
   b.segments = {{0, 500}, {8192, 501}};
   EXPECT_FALSE(refused({a, b}).ok());
   b.segments = {{8192, 500}, {0, 500}};

@@ -48,7 +48,8 @@ inline void require_content(const FileTable& table, const Entry& e, uint64_t& ta
     at = s.file_offset + s.length;
     total += s.length;
   }
-  require(at <= e.size && e.tar_length == (e.sparse ? total : e.size), "F5 sums");
+  require(e.size <= INT64_MAX && at <= e.size && e.tar_length == (e.sparse ? total : e.size),
+          "F5 sums");
 }
 
 inline void require_invariants(const FileTable& table) {
