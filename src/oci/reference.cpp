@@ -101,10 +101,20 @@ std::string_view check_repository(std::string_view repository) {
   return {};
 }
 
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) {
+    if (is_upper(c)) c = static_cast<char>(c - 'A' + 'a');
+  }
+  return out;
+}
+
+// What tells a host from the first part of a repository's name. (Docker also
+// takes any upper-case letter for a sign; hosts are lower-cased here, so that
+// would not read back as the same reference.)
 bool looks_like_host(std::string_view component) {
-  return component == "localhost" ||
-         component.find_first_of(".:") != std::string_view::npos ||
-         std::any_of(component.begin(), component.end(), is_upper);
+  return lower(component) == "localhost" ||
+         component.find_first_of(".:") != std::string_view::npos;
 }
 
 }  // namespace
@@ -120,10 +130,9 @@ std::string referrers_tag(const Digest& digest) { return "sha256-" + digest.hex(
 Result<Reference> Reference::make(std::string_view host, std::string_view repository) {
   const std::string text = std::string(host) + "/" + std::string(repository);
   if (!is_valid_host(host)) return bad(text, "the registry host is not a valid host[:port]");
+  if (!looks_like_host(host)) return bad(text, "the registry host needs a dot or a port");
   Reference out;
-  out.host_ = std::string(host);
-  std::transform(out.host_.begin(), out.host_.end(), out.host_.begin(),
-                 [](char c) { return is_upper(c) ? static_cast<char>(c - 'A' + 'a') : c; });
+  out.host_ = lower(host);
   if (out.host_ == "index.docker.io") out.host_ = kDockerHub;
   out.repository_ = std::string(repository);
   if (out.host_ == kDockerHub && !repository.empty() &&
