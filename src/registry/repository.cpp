@@ -14,6 +14,7 @@ namespace {
 
 constexpr size_t kMaxTags = 1'000'000;
 constexpr int kMaxPages = 10'000;
+constexpr uint64_t kMaxErrorBody = 64 << 10;
 constexpr std::string_view kPull = "pull";
 constexpr std::string_view kPush = "pull,push";
 constexpr std::string_view kDelete = "pull,push,delete";
@@ -145,7 +146,7 @@ Result<std::string> Repository::read_blob(const oci::Descriptor& descriptor, uin
   const Caller caller(session_, name_, kPull);
   CallSpec spec;
   spec.url = endpoint_.url(name_.repository(), "blobs/" + descriptor.digest.str());
-  spec.body_cap = descriptor.size;
+  spec.body_cap = std::max<uint64_t>(descriptor.size, kMaxErrorBody);  // a refusal may be longer
   ASSIGN_OR_RETURN(net::Response response, caller.run(spec));
   if (response.head.status != 200) {
     return error_of_response(Caller::doing(spec), response.head.status, response.body);
