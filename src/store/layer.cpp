@@ -18,7 +18,8 @@ Layer::Layer(std::string id, std::shared_ptr<const index::LayerIndex> index, Fil
       presence_(std::move(presence)),
       complete_(state.complete),
       quarantined_(!state.quarantined.empty()),
-      state_(std::move(state)) {}
+      state_(std::move(state)),
+      durable_(presence_->snapshot()) {}
 
 Layer::~Layer() = default;
 
@@ -41,12 +42,18 @@ bool Layer::has_data(uint64_t data_offset, uint64_t length) const {
 
 Status Layer::write_span(size_t span, ByteView tar) {
   if (complete() || presence_->test(span)) return {};
+  const uint64_t failed_before = failed_syncs_.load();
   ASSIGN_OR_RETURN(const SpanSum sum,
                    write_span_bytes(*index_, rest_layout_, span, tar,
                                     {files_.data.get(), files_.rest.get()}));
   RETURN_IF_ERROR(pwrite_full(files_.sums.get(), sum, span * sum.size()));
   presence_->set(span);
-  unsynced_.fetch_add(tar.size(), std::memory_order_relaxed);
+  unsynced_.fetch_add(tar.size());
+  if (failed_syncs_.load() != failed_before) {
+    // The sync that failed may have been that of these bytes.
+    presence_->drop(span);
+    return Error(Code::unavailable, "the disk failed while layer " + id_ + " was written");
+  }
   return {};
 }
 
@@ -59,31 +66,43 @@ Status Layer::read_data(uint64_t data_offset, std::span<uint8_t> out) const {
   return pread_full(files_.data.get(), out, data_offset);
 }
 
-Status Layer::save_presence(Presence::Stop stop) {
+Status Layer::sync_files() const {
+  for (const UniqueFd* fd : {&files_.data, &files_.rest, &files_.sums}) {
+    if (::fdatasync(fd->get()) != 0) return errno_error(errno, "sync layer " + id_);
+  }
+  return {};
+}
+
+Status Layer::make_durable(Presence::Stop stop) {
+  // In this order: a span that is claimed meanwhile is counted, or covered.
+  const uint64_t covered = unsynced_.exchange(0);
   // The claims are copied first: what is set later may not be durable yet.
-  const std::vector<uint64_t> words = presence_->snapshot();
-  const uint64_t covered = unsynced_.exchange(0, std::memory_order_relaxed);
-  auto sync_all = [&]() -> Status {
-    for (const UniqueFd* fd : {&files_.data, &files_.rest, &files_.sums}) {
-      if (fd->valid() && ::fdatasync(fd->get()) != 0) {
-        return errno_error(errno, "sync layer " + id_);
-      }
-    }
-    return Presence::save(files_.dir / kPresentFile, presence_->size(), words, stop);
-  };
-  Status status = sync_all();
-  if (!status.ok()) unsynced_.fetch_add(covered, std::memory_order_relaxed);
-  return status;
+  std::vector<uint64_t> words = presence_->snapshot();
+  if (Status status = sync_files(); !status.ok()) {
+    take_back_claims();
+    return status;
+  }
+  Status saved = Presence::save(files_.dir / kPresentFile, presence_->size(), words, stop);
+  if (saved.ok()) durable_ = std::move(words);
+  else unsynced_.fetch_add(covered);
+  return saved;
+}
+
+void Layer::take_back_claims() {
+  failed_syncs_.fetch_add(1);  // first: see write_span()
+  for (size_t span = 0; span < presence_->size(); ++span) {
+    if ((durable_[span / 64] >> (span % 64) & 1) == 0) presence_->drop(span);
+  }
 }
 
 Status Layer::sync() {
   MutexLock lock(mutex_);
-  return save_presence(Presence::Stop::unclean);
+  return make_durable(Presence::Stop::unclean);
 }
 
 Status Layer::close_cleanly() {
   MutexLock lock(mutex_);
-  return save_presence(Presence::Stop::clean);
+  return make_durable(Presence::Stop::clean);
 }
 
 Status Layer::write_state(const LayerState& state) {
@@ -97,7 +116,7 @@ Status Layer::mark_complete() {
   if (!presence_->full()) {
     return Error(Code::failed_precondition, "layer " + id_ + " is not complete yet");
   }
-  RETURN_IF_ERROR(save_presence(Presence::Stop::unclean));
+  RETURN_IF_ERROR(make_durable(Presence::Stop::unclean));
   LayerState next = state_;
   next.complete = true;
   RETURN_IF_ERROR(write_state(next));
@@ -122,9 +141,10 @@ Result<size_t> Layer::scrub() {
   SpanSum stored;
   for (size_t span = 0; span < presence_->size(); ++span) {
     if (!presence_->test(span)) continue;
-    RETURN_IF_ERROR(pread_full(files_.sums.get(), stored, span * stored.size()));
+    const Status read = pread_full(files_.sums.get(), stored, span * stored.size());
+    if (!read.ok() && read.error().code != Code::corrupt_input) return read.error();
     ASSIGN_OR_RETURN(const SpanSum found, sum_span_bytes(*index_, span, files_.data.get()));
-    if (found == stored) continue;
+    if (read.ok() && found == stored) continue;
     presence_->drop(span);
     ++dropped;
   }
@@ -140,7 +160,7 @@ Result<size_t> Layer::scrub() {
       complete_.store(false, std::memory_order_release);
       for (size_t span = 0; span < presence_->size(); ++span) presence_->drop(span);
     }
-    RETURN_IF_ERROR(save_presence(Presence::Stop::unclean));
+    RETURN_IF_ERROR(make_durable(Presence::Stop::unclean));
   }
   return dropped;
 }

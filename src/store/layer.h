@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/mutex.h"
 #include "base/result.h"
@@ -74,7 +76,9 @@ class Layer {
   // Precondition: has_data(range) or complete.
   Status read_data(uint64_t data_offset, std::span<uint8_t> out) const;
 
-  // Makes everything claimed so far durable, then the claims.
+  // Makes everything claimed so far durable, then the claims. Where the disk
+  // fails to, the claims since the last success are taken back (the kernel may
+  // drop what it could not write, and read zeros later): fetch them again.
   Status sync();
   // The same at a clean stop: the next start need not check the bytes.
   Status close_cleanly();
@@ -94,7 +98,9 @@ class Layer {
 
  private:
   Status write_state(const LayerState& state);
-  Status save_presence(Presence::Stop stop) REQUIRES(mutex_);
+  Status make_durable(Presence::Stop stop) REQUIRES(mutex_);
+  Status sync_files() const;
+  void take_back_claims() REQUIRES(mutex_);
 
   const std::string id_;
   const std::shared_ptr<const index::LayerIndex> index_;
@@ -104,8 +110,10 @@ class Layer {
   std::atomic<bool> complete_{false};
   std::atomic<bool> quarantined_{false};
   std::atomic<uint64_t> unsynced_{0};
+  std::atomic<uint64_t> failed_syncs_{0};
   mutable Mutex mutex_;  // state and the order of syncs; held across their I/O
   LayerState state_ GUARDED_BY(mutex_);
+  std::vector<uint64_t> durable_ GUARDED_BY(mutex_);  // claims of the last sync
 };
 
 }  // namespace pagein::store
