@@ -2,10 +2,21 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
+
 namespace pagein::store {
 
 namespace {
 constexpr int kStateVersion = 1;
+}
+
+Result<std::string> read_small_file(const std::filesystem::path& path, uint64_t longest) {
+  Result<std::string> text = read_file(path, longest);
+  // With an errno it is the process that has run out of something.
+  if (!text.ok() && text.error().code == Code::exhausted && text.error().sys_errno == 0) {
+    return Error(Code::corrupt_input, text.error().message);
+  }
+  return text;
 }
 
 std::string format_state(const LayerState& state) {

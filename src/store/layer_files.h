@@ -2,6 +2,8 @@
 // to this folder.
 #pragma once
 
+#include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -16,6 +18,10 @@ inline constexpr const char* kRestFile = "rest";
 inline constexpr const char* kSumsFile = "sums";
 inline constexpr const char* kPresentFile = "present";
 inline constexpr const char* kStateFile = "state.json";
+
+// The whole file. corrupt_input where it is longer than any that we write: it
+// is damaged then, and `exhausted` would mean that the layer may be kept.
+Result<std::string> read_small_file(const std::filesystem::path& path, uint64_t longest);
 
 std::string format_state(const LayerState& state);
 // corrupt_input if it is not what format_state() writes.

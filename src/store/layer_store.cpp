@@ -17,10 +17,16 @@ namespace {
 
 // As the index format allows (docs/formats/layer-index.md).
 constexpr uint64_t kMaxHead = 256ULL << 20;
+constexpr uint64_t kMaxState = 1 << 20;
 constexpr std::string_view kHalfMade = ".new-";
 
 bool is_id(std::string_view name) {
   return oci::Digest::parse("sha256:" + std::string(name)).ok();
+}
+
+bool is_there(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored);
 }
 
 }  // namespace
@@ -53,7 +59,7 @@ std::string LayerStore::id_of(ByteView head) { return oci::Digest::of(head).hex(
 Result<std::shared_ptr<Layer>> LayerStore::create(ByteView head) {
   const std::string id = id_of(head);
   MutexLock lock(mutex_);
-  if (std::filesystem::exists(root_ / id)) {
+  if (is_there(root_ / id)) {
     Result<std::shared_ptr<Layer>> found = load(id);
     if (found.ok() || found.error().code != Code::not_found) return found;
   }
@@ -96,15 +102,15 @@ Result<std::shared_ptr<Layer>> LayerStore::load(const std::string& id) {
     if (std::shared_ptr<Layer> layer = it->second.lock()) return layer;
   }
   const std::filesystem::path dir = root_ / id;
-  if (!std::filesystem::exists(dir)) return Error(Code::not_found, "layer " + id + " is not in the store");
+  if (!is_there(dir)) return Error(Code::not_found, "layer " + id + " is not in the store");
 
   auto open_parts = [&]() -> Result<std::shared_ptr<Layer>> {
-    ASSIGN_OR_RETURN(const std::string head, read_file(dir / kHeadFile, kMaxHead));
+    ASSIGN_OR_RETURN(const std::string head, read_small_file(dir / kHeadFile, kMaxHead));
     if (id_of(as_bytes(head)) != id) {
       return Error(Code::corrupt_input, "the index of layer " + id + " changed on disk");
     }
     ASSIGN_OR_RETURN(auto index, index::parse_head(as_bytes(head)));
-    ASSIGN_OR_RETURN(const std::string state_text, read_file(dir / kStateFile, 1 << 20));
+    ASSIGN_OR_RETURN(const std::string state_text, read_small_file(dir / kStateFile, kMaxState));
     ASSIGN_OR_RETURN(LayerState state, parse_state(state_text));
     Layer::Files files;
     files.dir = dir;
@@ -115,6 +121,10 @@ Result<std::shared_ptr<Layer>> LayerStore::load(const std::string& id) {
     }
     ASSIGN_OR_RETURN(files.sums, open_file(dir / kSumsFile, O_RDWR));
     ASSIGN_OR_RETURN(files.rest, open_file(dir / kRestFile, O_RDWR | O_CREAT, 0600));
+    // A crash can come between "complete" and the end of what it made useless.
+    if (state.complete && ::ftruncate(files.rest.get(), 0) != 0) {
+      return errno_error(errno, "empty " + (dir / kRestFile).string());
+    }
     auto presence = std::make_unique<Presence>(index->spans.size());
     ASSIGN_OR_RETURN(const Presence::Stop stop, presence->load(dir / kPresentFile));
     if (state.complete && !presence->full()) {
@@ -164,10 +174,11 @@ Status LayerStore::remove(const std::string& id) {
   }
   // Out of the way first: a crash in the middle leaves a half-made name.
   const std::filesystem::path grave = root_ / (std::string(kHalfMade) + id);
+  std::error_code error;
+  std::filesystem::remove_all(grave, error);  // of a removal that failed
   if (::rename((root_ / id).c_str(), grave.c_str()) != 0) {
     return errno_error(errno, "remove layer " + id);
   }
-  std::error_code error;
   std::filesystem::remove_all(grave, error);
   if (error) return Error(Code::internal, "remove layer " + id + ": " + error.message());
   return {};

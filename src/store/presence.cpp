@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "base/byte_reader.h"
+#include "store/layer_files.h"
 
 namespace pagein::store {
 namespace {
@@ -75,7 +76,7 @@ Status Presence::save(const std::filesystem::path& path, size_t spans,
 
 Result<Presence::Stop> Presence::load(const std::filesystem::path& path) {
   const uint64_t body_size = words_.size() * 8;
-  ASSIGN_OR_RETURN(const std::string text, read_file(path, sizeof(Header) + body_size));
+  ASSIGN_OR_RETURN(const std::string text, read_small_file(path, sizeof(Header) + body_size));
   ByteReader reader(as_bytes(text), path.native());
   ASSIGN_OR_RETURN(const Header header, reader.structure<Header>());
   auto corrupt = [&](std::string_view why) {
@@ -83,6 +84,7 @@ Result<Presence::Stop> Presence::load(const std::filesystem::path& path) {
   };
   if (!std::equal(std::begin(kMagic), std::end(kMagic), header.magic)) return corrupt("not a presence map");
   if (header.version != kVersion) return corrupt("unknown version");
+  if (header.clean > 1) return corrupt("neither clean nor unclean");
   if (header.spans != spans_) return corrupt("is for another number of spans");
   ASSIGN_OR_RETURN(const ByteView body, reader.take(body_size));
   if (!reader.at_end()) return corrupt("has bytes after its end");
