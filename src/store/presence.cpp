@@ -75,12 +75,17 @@ Status Presence::save(const std::filesystem::path& path, size_t spans,
 }
 
 Result<Presence::Stop> Presence::load(const std::filesystem::path& path) {
+  ASSIGN_OR_RETURN(const std::string text,
+                   read_small_file(path, sizeof(Header) + words_.size() * 8));
+  return parse(as_bytes(text), path.native());
+}
+
+Result<Presence::Stop> Presence::parse(ByteView file, std::string_view name) {
   const uint64_t body_size = words_.size() * 8;
-  ASSIGN_OR_RETURN(const std::string text, read_small_file(path, sizeof(Header) + body_size));
-  ByteReader reader(as_bytes(text), path.native());
+  ByteReader reader(file, name);
   ASSIGN_OR_RETURN(const Header header, reader.structure<Header>());
   auto corrupt = [&](std::string_view why) {
-    return Error(Code::corrupt_input, path.string() + ": " + std::string(why));
+    return Error(Code::corrupt_input, std::string(name) + ": " + std::string(why));
   };
   if (!std::equal(std::begin(kMagic), std::end(kMagic), header.magic)) return corrupt("not a presence map");
   if (header.version != kVersion) return corrupt("unknown version");

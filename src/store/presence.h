@@ -5,8 +5,10 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <string_view>
 #include <vector>
 
+#include "base/file.h"
 #include "base/result.h"
 
 namespace pagein::store {
@@ -35,8 +37,11 @@ class Presence {
   // Replaces the file at `path`.
   static Status save(const std::filesystem::path& path, size_t spans,
                      const std::vector<uint64_t>& words, Stop stop);
-  // corrupt_input if the file is not what save() wrote for that many spans.
+  // corrupt_input if the file is not what save() wrote for that many spans; then
+  // nothing has changed.
   Result<Stop> load(const std::filesystem::path& path);
+  // The same of the file's bytes; `name` is for messages.
+  Result<Stop> parse(ByteView file, std::string_view name);
 
  private:
   size_t spans_;
