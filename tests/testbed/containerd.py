@@ -233,14 +233,23 @@ class Containerd:
             if snapshotter == "overlayfs":
                 self.ctr("images", "mount", ref, point)
             else:
-                self.ctr("snapshots", "--snapshotter", snapshotter, "view", key, self.chain_id(ref))
-                command = self.ctr("snapshots", "--snapshotter", snapshotter, "mounts", point, key).stdout
-                run_command(["sh", "-ec", command])
+                run_command(["sh", "-ec", self._view(snapshotter, key, self.chain_id(ref), point)])
             yield pathlib.Path(point)
         finally:
             sweep.unmount_below(point)
             self.ctr("snapshots", "--snapshotter", snapshotter, "rm", key, check=False)
             shutil.rmtree(point, ignore_errors=True)
+
+    def _view(self, snapshotter, key, parent, point):
+        """Makes a view that the collector leaves alone; the commands that mount it at `point`."""
+        for attempt in range(5):
+            command = self.ctr("snapshots", "--snapshotter", snapshotter, "view", "--target", point, key, parent).stdout
+            # A collection that runs just now may take the view before it is labelled.
+            labelled = self.ctr("snapshots", "--snapshotter", snapshotter, "label", key, "containerd.io/gc.root=view",
+                                check=False)
+            if labelled.returncode == 0:
+                return command
+        raise CtrError(f"view {key} was collected {attempt + 1} times", labelled.stderr)
 
     def log_text(self):
         return self._process.log_text()
