@@ -4,11 +4,11 @@ from images.nasty.layers import small_tree
 from images.nasty.metadata import xattrs
 from images.nasty.oddity import pattern
 from images.nasty.raw_tar import CHAR, GNU, RawTar, gnu_sparse_header, header
-from images.nasty.sparse import sparse_tar
+from images.nasty.sparse import PIECES, REAL_SIZE, sparse_tar
 
 GIB = 1 << 30
 # A few real bytes at both sides of 2^32 and at the end.
-_HUGE = [(0, 512), (4 * GIB - 100, 200), (6 * GIB + 3, 1000), (8 * GIB - 1, 1)]
+_HUGE = [(0, 512), (4 * GIB - 100, 512), (6 * GIB + 3, 1024), (8 * GIB - 1, 1)]
 
 
 def odd_sparse_gnu():
@@ -39,8 +39,14 @@ def odd_huge_sparse_pax_10():
 def odd_sparse_owner_and_times():
     """A sparse file with owner, pax time and extended attributes."""
     tar = RawTar().directory(b"sparse-owner/").pax({b"mtime": b"1500000000.5", **xattrs({b"user.s": b"1"})})
-    tar.block(gnu_sparse_header(b"sparse-owner/file", [(4096, 10)], 9000, uid=77, gid=78)).data(pattern(10))
+    pieces = [(4096, 10), (9000, 0)]
+    tar.block(gnu_sparse_header(b"sparse-owner/file", pieces, 9000, uid=77, gid=78)).data(pattern(10))
     return tar.finish()
+
+
+def odd_sparse_no_last_piece():
+    """A hole at the end that only the real size tells of. (GNU tar cuts the file; Go's reader fills it.)"""
+    return sparse_tar("pax-1.0", b"sparse-no-last-piece", REAL_SIZE, PIECES[:-1])
 
 
 def odd_times_before_1970():
@@ -59,7 +65,7 @@ def odd_contiguous_type():
 
 def odd_unknown_type():
     """Types that nobody knows: POSIX reads 'A'..'Z' as vendors' own, anything else as a regular file."""
-    return (RawTar().directory(b"unknown-type/").entry(b"unknown-type/vendor", b"skip me", kind=b"X")
+    return (RawTar().directory(b"unknown-type/").entry(b"unknown-type/vendor", b"skip me", kind=b"Z")
             .entry(b"unknown-type/volume", b"", kind=b"V").entry(b"unknown-type/next", b"next").finish())
 
 

@@ -8,8 +8,9 @@ from images.nasty.raw_tar import RawTar, gnu_sparse_header
 
 MIB = 1 << 20
 REAL_SIZE = 24 * MIB + 123
-# (offset, length); the last piece ends in the middle of a block, and a hole follows.
-PIECES = [(0, 100), (5 * MIB, 4096), (9 * MIB + 77, 3000), (20 * MIB, 513)]
+# (offset, length). All lengths but the last are whole blocks: readers disagree on how shorter ones are stored. The
+# empty piece at the end tells GNU tar that a hole follows; others go by the real size.
+PIECES = [(0, 512), (5 * MIB, 4096), (9 * MIB + 77, 3072), (20 * MIB, 513), (REAL_SIZE, 0)]
 
 
 def data_of(pieces):
@@ -17,7 +18,7 @@ def data_of(pieces):
 
 
 def many_pieces(count, step):
-    return [(index * step, 64) for index in range(count)]
+    return [(index * step, 512) for index in range(count)]
 
 
 def gnu(tar, name, pieces, real_size, **fields):
@@ -57,7 +58,7 @@ def sparse_tar(format_name, top, real_size=REAL_SIZE, pieces=None):
     add = FORMATS[format_name]
     tar = RawTar().directory(top + b"/")
     add(tar, top + b"/some", pieces or PIECES, real_size)
-    add(tar, top + b"/hundred", many_pieces(100, 5000), 100 * 5000)
+    add(tar, top + b"/hundred", many_pieces(100, 5000), 99 * 5000 + 512)
     add(tar, top + b"/hole", [(MIB, 0)], MIB)
     add(tar, top + b"/dense", [(0, 10000)], 10000)
     add(tar, top + b"/at-end", [(2 * MIB - 5, 5)], 2 * MIB)
