@@ -18,14 +18,16 @@ def odd_whiteouts():
     top = b"whiteouts"
     upper = RawTar().entry(top + b"/.wh.a").entry(top + b"/dir/.wh.sub").entry(top + b"/.wh.symlink")
     upper.entry(top + b"/.wh.never-there").entry(top + b"/.wh.bytes\xff")
-    return small_tree(top).symlink(top + b"/symlink", b"b").entry(top + b"/bytes\xff", b"x").finish(), upper.finish()
+    lower = small_tree(top).symlink(top + b"/symlink", b"b").entry(top + b"/bytes\xff", b"x")
+    return lower.finish(), upper.finish()
 
 
 def odd_whiteout_then_new():
     """A name is removed and made anew in the same layer, with the whiteout first; also as another type."""
     top = b"whiteout-then-new"
     upper = RawTar().entry(top + b"/.wh.a").entry(top + b"/a", b"new a")
-    upper.entry(top + b"/dir/.wh.a").symlink(top + b"/dir/a", b"b").entry(top + b"/.wh.b").directory(top + b"/b/").entry(top + b"/b/inner", b"file became folder")
+    upper.entry(top + b"/dir/.wh.a").symlink(top + b"/dir/a", b"b").entry(top + b"/.wh.b")
+    upper.directory(top + b"/b/").entry(top + b"/b/inner", b"file became folder")
     return small_tree(top).finish(), upper.finish()
 
 
@@ -61,7 +63,8 @@ def odd_removed_and_back():
 def odd_type_changes():
     """file -> folder -> file, folder -> symlink -> folder, symlink -> file, over three layers."""
     top = b"type-changes"
-    first = RawTar().directory(top + b"/").entry(top + b"/x", b"file").directory(top + b"/y/").entry(top + b"/y/old", b"o")
+    first = RawTar().directory(top + b"/").entry(top + b"/x", b"file")
+    first.directory(top + b"/y/").entry(top + b"/y/old", b"o")
     first.symlink(top + b"/z", b"x")
     second = RawTar().directory(top + b"/x/").entry(top + b"/x/inner", b"i").symlink(top + b"/y", b"x")
     second.entry(top + b"/z", b"no link any more")

@@ -73,7 +73,8 @@ def odd_modes():
 def odd_owners():
     """Owners up to 32 bits, by octal, by pax, and with names that disagree with the numbers."""
     tar = RawTar().directory(b"owners/", uid=1000, gid=1001)
-    tar.entry(b"owners/nobody", b"x", uid=65534, gid=65534).entry(b"owners/octal-max", b"x", uid=8 ** 7 - 1, gid=8 ** 7 - 1)
+    tar.entry(b"owners/nobody", b"x", uid=65534, gid=65534)
+    tar.entry(b"owners/octal-max", b"x", uid=8 ** 7 - 1, gid=8 ** 7 - 1)
     tar.entry(b"owners/pax", b"x", pax={b"uid": b"4000000000", b"gid": b"4000000001"})
     tar.entry(b"owners/pax-small", b"x", uid=5, gid=5, pax={b"uid": b"6", b"gid": b"7", b"uname": b"daemon"})
     tar.symlink(b"owners/symlink", b"nobody", uid=11, gid=12)
@@ -99,7 +100,8 @@ def odd_xattrs():
     tar.entry(b"xattrs/large", b"x", pax=xattrs({b"user.large": pattern(2000)}))
     tar.entry(b"xattrs/many", b"x", pax=xattrs({b"user.n%02d" % index: b"v%d" % index for index in range(40)}))
     tar.entry(b"xattrs/empty-value", b"x", pax=xattrs({b"user.empty": b""}))
-    tar.entry(b"xattrs/capability", b"x", mode=0o755, pax=xattrs({b"security.capability": file_capability(CAP_NET_RAW)}))
+    tar.entry(b"xattrs/capability", b"x", mode=0o755,
+              pax=xattrs({b"security.capability": file_capability(CAP_NET_RAW)}))
     tar.entry(b"xattrs/capability-3", b"x", mode=0o755,
               pax=xattrs({b"security.capability": file_capability(CAP_NET_RAW, revision=3, root_id=1000)}))
     tar.entry(b"xattrs/linked", b"x", pax=xattrs({b"user.linked": b"yes"})).hardlink(b"xattrs/link", b"xattrs/linked")

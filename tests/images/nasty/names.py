@@ -66,7 +66,8 @@ def odd_pax_long():
     deep = b"pax-long/" + b"/".join([b"d" * 99] * 14)
     tar = RawTar().directory(b"pax-long/")
     for depth in range(1, 15):
-        tar.entry(b"d/", kind=DIRECTORY, mode=0o755, pax={b"path": b"pax-long/" + b"/".join([b"d" * 99] * depth) + b"/"})
+        path = b"pax-long/" + b"/".join([b"d" * 99] * depth) + b"/"
+        tar.entry(b"d/", kind=DIRECTORY, mode=0o755, pax={b"path": path})
     tar.entry(b"f", b"deep", pax={b"path": deep + b"/file"})
     tar.hardlink(b"pax-long/hardlink", b"f", pax={b"linkpath": deep + b"/file"})
     tar.symlink(b"pax-long/symlink", b"x", pax={b"linkpath": deep + b"/file"})
@@ -78,7 +79,8 @@ def odd_long_symlink():
     """Symlink targets of 101, 1000 and 4000 bytes."""
     tar = RawTar().directory(b"long-symlink/")
     for size in (101, 1000, 4000):
-        tar.symlink(b"long-symlink/to-%d" % size, b"x", pax={b"linkpath": (b"t" * 99 + b"/") * (size // 100) + b"t" * (size % 100)})
+        target = (b"t" * 99 + b"/") * (size // 100) + b"t" * (size % 100)
+        tar.symlink(b"long-symlink/to-%d" % size, b"x", pax={b"linkpath": target})
     return tar.finish()
 
 
@@ -139,13 +141,15 @@ def odd_implied_parents():
 
 def odd_duplicates():
     """One name several times in one layer: the last entry counts, whatever its type."""
-    tar = RawTar().directory(b"duplicates/").entry(b"duplicates/file", b"first").entry(b"duplicates/file", b"second one")
+    tar = RawTar().directory(b"duplicates/")
+    tar.entry(b"duplicates/file", b"first").entry(b"duplicates/file", b"second one")
     tar.entry(b"duplicates/becomes-dir", b"x").directory(b"duplicates/becomes-dir/")
     tar.entry(b"duplicates/becomes-dir/inner", b"y")
     tar.directory(b"duplicates/becomes-file/").entry(b"duplicates/becomes-file/inner", b"z")
     tar.entry(b"duplicates/becomes-file", b"now a file")
     tar.symlink(b"duplicates/was-link", b"file").entry(b"duplicates/was-link", b"not through the link")
-    tar.directory(b"duplicates/dir/", mode=0o700).entry(b"duplicates/dir/kept", b"k").directory(b"duplicates/dir/", mode=0o751)
+    tar.directory(b"duplicates/dir/", mode=0o700).entry(b"duplicates/dir/kept", b"k")
+    tar.directory(b"duplicates/dir/", mode=0o751)
     return tar.finish()
 
 
