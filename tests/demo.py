@@ -19,11 +19,6 @@ from images.debian import BuildError  # noqa: E402
 from testbed import (  # noqa: E402
     Containerd, Pagein, Pageind, Registry, ShapedLink, TestbedError, push_image, start_time, sweep)
 
-APPS = {
-    "small": start_time.App("small", "/index.html", "/index.html"),
-    "python": start_time.App("python", "/", "/"),
-    "nodeapp": start_time.App("nodeapp", "/healthz/readiness", "/healthz/readiness"),
-}
 _BAR_WIDTH = 46
 
 
@@ -44,7 +39,7 @@ def main():
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--image", choices=sorted(APPS), default="nodeapp",
+    parser.add_argument("--image", choices=sorted(start_time.APPS), default="nodeapp",
                         help="the test image to start (default: %(default)s)")
     parser.add_argument("--rate", default="300mbit",
                         help="what the link from the registry carries, as tc writes it (default: %(default)s)")
@@ -55,7 +50,7 @@ def run_demo(options):
     for part in (Registry, Containerd, Pageind, Pagein, ShapedLink):
         if reason := part.missing():
             raise TestbedError(reason)
-    app = APPS[options.image]
+    app = start_time.APPS[options.image]
     print(f"Image: {options.image} ({catalogue.recipe(options.image).DESCRIPTION}).")
     if not catalogue.is_cached(options.image):
         print("It is built now, once; this takes some minutes.", flush=True)

@@ -30,6 +30,13 @@ class App:
     page_path: str  # compared between the two starts
 
 
+APPS = {
+    "small": App("small", "/index.html", "/index.html"),
+    "python": App("python", "/", "/"),
+    "nodeapp": App("nodeapp", "/healthz/readiness", "/healthz/readiness"),
+}
+
+
 @dataclasses.dataclass
 class Start:
     """One measured start. Seconds count from the beginning of the pull; bytes are what crossed the link since then."""

@@ -1,0 +1,69 @@
+"""Conversion: time, CPU and memory of `pagein convert`, with the least that reading a layer can cost beside it."""
+
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+
+from images import oci_layout
+from testbed import Registry, build_dir, push_image
+from testbed.process import TestbedError
+
+
+def run(options, layout):
+    """The report's section, in Markdown."""
+    blobs = [str(path) for path in oci_layout.load_manifest(layout, "latest")[1]]
+    tar = sum(int(subprocess.run(f"gzip -dc {blob} | wc -c", shell=True, capture_output=True, check=True).stdout)
+              for blob in blobs)
+    converts, floors = [], []
+    with Registry() as registry:
+        push_image(layout, "latest", registry, options.image)
+        command = [build_dir.program("pagein"), "convert", "--no-cache", "--json", registry.ref(options.image)]
+        for number in range(options.runs):
+            converts.append(measure(command))
+            floors.append(measure(["sh", "-c", 'for blob; do gzip -dc "$blob" | sha256sum; done', "sh", *blobs]))
+            print(f"  run {number + 1}: {converts[-1].wall:.1f} s, {converts[-1].cpu:.1f} CPU-s; "
+                  f"floor {floors[-1].wall:.1f} s, {floors[-1].cpu:.1f} CPU-s", flush=True)
+    report = json.loads(converts[-1].output)
+    compressed, index = report["layer_bytes"], report["index_bytes"]
+    gigabytes = tar / 1e9
+    return "\n".join([
+        "## Conversion, index only", "",
+        f"{len(blobs)} layers, {compressed / 1e6:.0f} MB of tar.gz, {gigabytes:.2f} GB of tar; registry on loopback. "
+        f"The index is {index / 1e6:.1f} MB, {100 * index / compressed:.2f} % of the layers. "
+        f"The floor is `gzip -dc LAYER | sha256sum`, one layer after another. Median (smallest-largest).", "",
+        "| | wall s per GB of tar | CPU-s per GB of tar | peak RSS MB |", "|---|---|---|---|",
+        row("pagein convert", converts, gigabytes), row("gzip -dc, sha256sum", floors, gigabytes)]) + "\n"
+
+
+class Usage:
+    """What one command took."""
+
+    def __init__(self, wall, rusage, output):
+        self.wall = wall
+        self.cpu = rusage.ru_utime + rusage.ru_stime
+        self.rss = rusage.ru_maxrss * 1024
+        self.output = output
+
+
+def measure(argv):
+    """Runs a command to its end; its CPU time includes that of its children."""
+    with tempfile.TemporaryFile() as output:
+        began = time.monotonic()
+        child = subprocess.Popen(argv, stdout=output, stdin=subprocess.DEVNULL)
+        _, status, rusage = os.wait4(child.pid, 0)
+        wall = time.monotonic() - began
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode != 0:
+            raise TestbedError(f"{argv[0]} ended with {child.returncode}")
+        output.seek(0)
+        return Usage(wall, rusage, output.read().decode())
+
+
+def row(title, usages, gigabytes):
+    columns = [[usage.wall / gigabytes for usage in usages], [usage.cpu / gigabytes for usage in usages],
+               [usage.rss / 1e6 for usage in usages]]
+    cells = [f"{statistics.median(column):.1f} ({min(column):.1f}-{max(column):.1f})" for column in columns]
+    return f"| {title} | " + " | ".join(cells) + " |"

@@ -1,0 +1,55 @@
+"""Start: seconds from the beginning of the pull to the first HTTP 200, plain containerd and Pagein."""
+
+import statistics
+
+from testbed import Pagein, Registry, ShapedLink, push_image, start_time
+
+APPS = start_time.APPS
+
+
+def run(options, layout):
+    """The report's section, in Markdown."""
+    app = APPS[options.image]
+    plain, lazy = [], []
+    with ShapedLink() as link, Registry(netns=link.name, host=link.host) as registry:
+        push_image(layout, "latest", registry, app.repository)
+        Pagein().run("convert", "--plain-http", "--no-cache", registry.ref(app.repository), timeout=600)
+        link.set_rate(options.rate)
+        # In turn, so that a busy spell of the machine meets both.
+        for number in range(options.runs):
+            plain.append(start_time.measure_plain(link, registry, app))
+            print(f"  run {number + 1}: plain ready after {plain[-1].ready_seconds:.1f} s", flush=True)
+            lazy.append(start_time.measure_lazy(link, registry, app))
+            print(f"  run {number + 1}: Pagein ready after {lazy[-1].ready_seconds:.1f} s, "
+                  f"whole after {lazy[-1].local_seconds:.1f} s", flush=True)
+    lines = [f"## Start over a link of {options.rate}", "",
+             "Every run has a fresh containerd and store; the page cache is dropped, then the registry's own files are "
+             "read in. Median (smallest-largest) of the runs.", "",
+             "| | pull s | ready s, pull included | whole image local s | MB fetched at ready |", "|---|---|---|---|---|",
+             _row("containerd, overlayfs", plain), _row("Pagein, index only", lazy), ""]
+    lines += ["Of Pagein's runs, up to the first HTTP 200:", "", "| | median (smallest-largest) |", "|---|---|"]
+    lines += [f"| {title} | {_spread([_total(start.metrics, metric) * scale for start in lazy])} |"
+              for title, metric, scale in _METRICS]
+    return "\n".join(lines) + "\n"
+
+
+_METRICS = [("reads that had to wait for the network", "pagein_read_misses_total", 1),
+            ("seconds that reads waited, summed", "pagein_read_wait_seconds_total", 1),
+            ("page-in flights", "pagein_fetch_flights_total", 1),
+            ("HTTP requests", "pagein_http_requests_total", 1),
+            ("HTTP connections", "pagein_http_connects_total", 1)]
+
+
+def _total(metrics, name):
+    return sum(value for key, value in metrics.items() if key.split("{")[0] == name)
+
+
+def _row(title, starts):
+    columns = [[start.pull_seconds for start in starts], [start.ready_seconds for start in starts],
+               [start.local_seconds for start in starts], [start.ready_bytes / 1e6 for start in starts]]
+    return f"| {title} | " + " | ".join(map(_spread, columns)) + " |"
+
+
+def _spread(values):
+    digits = 0 if statistics.median(values) >= 100 else 1
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
