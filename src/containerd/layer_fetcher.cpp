@@ -1,30 +1,21 @@
 #include "containerd/layer_fetcher.h"
 
 #include <algorithm>
-#include <array>
 
 #include "base/guard.h"
 #include "containerd/blob_upload.h"
+#include "registry/blob_reader.h"
 
 namespace pagein::containerd {
 
 namespace {
 
-// From `offset` on: what comes before is read and dropped. containerd checks
-// the digest of the whole, so the dropped part may be anything.
+// From `offset` on. containerd checks the digest of the whole, so a rest needs
+// no check of its own.
 Result<std::unique_ptr<ByteStream>> open_at(registry::ImageSource& source,
                                             const oci::Descriptor& blob, uint64_t offset) {
-  ASSIGN_OR_RETURN(std::unique_ptr<ByteStream> stream, source.open_blob(blob));
-  std::array<uint8_t, 64 * 1024> dropped;
-  while (offset > 0) {
-    const size_t want = static_cast<size_t>(std::min<uint64_t>(dropped.size(), offset));
-    ASSIGN_OR_RETURN(const size_t count, stream->read(std::span(dropped).first(want)));
-    if (count == 0) {
-      return Error(Code::corrupt_input, "blob " + blob.digest.str() + " is shorter than expected");
-    }
-    offset -= count;
-  }
-  return stream;
+  if (offset == 0) return source.open_blob(blob);
+  return std::make_unique<registry::BlobReader>(source.blobs(), blob.digest, blob.size, offset);
 }
 
 }  // namespace
