@@ -124,7 +124,11 @@ bool Background::State::start_one() {
 
 void Background::State::on_run_done(const std::shared_ptr<LayerPager>& pager,
                                     const Status& status) {
-  pager->advance_proof();
+  // Not here: a promoted flight ends on a demand thread, and the proof may
+  // read and hash many megabytes.
+  if (status.ok()) {
+    context.pool(net::Priority::background).post([pager] { pager->advance_proof(); });
+  }
   {
     MutexLock lock(mutex);
     --flights;

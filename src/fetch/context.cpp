@@ -19,7 +19,7 @@ int64_t now_us() {
 Context::Context(ContextOptions options)
     : options_(options),
       demand_pool_("page-in", options.demand_threads, Weight::normal),
-      background_pool_("background", options.background_threads, Weight::idle) {}
+      background_pool_("background", options.background_threads, Weight::low) {}
 
 Context::~Context() { stop(); }
 

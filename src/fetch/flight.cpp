@@ -108,7 +108,7 @@ void Flight::promote() {
     MutexLock lock(mutex_);
     if (ended_ || priority_ == net::Priority::demand) return;
     priority_ = net::Priority::demand;
-    // An idle worker that has it must not keep its reader waiting.
+    // A low worker that has it must not keep its reader waiting.
     if (running_ != 0) WorkerPool::boost(running_);
     else if (scheduled_) post_work();
     // What already flows is as fast as a new request would be.

@@ -1,7 +1,7 @@
 #include "fetch/worker_pool.h"
 
 #include <pthread.h>
-#include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/guard.h"
@@ -9,20 +9,20 @@
 namespace pagein::fetch {
 namespace {
 
+constexpr int kLowNice = 5;  // a third of a normal thread's share
+
+int process_nice() { return getpriority(PRIO_PROCESS, static_cast<id_t>(::getpid())); }
+
 // Best effort: without it background work competes like any other thread.
-void become_idle() {
-  sched_param none{};
-  sched_setscheduler(0, SCHED_IDLE, &none);
+void set_nice(int thread, int nice) {
+  static_cast<void>(setpriority(PRIO_PROCESS, static_cast<id_t>(thread), nice));
 }
 
 }  // namespace
 
 int WorkerPool::current_thread() { return ::gettid(); }
 
-void WorkerPool::boost(int thread) {
-  sched_param none{};
-  sched_setscheduler(thread, SCHED_OTHER, &none);
-}
+void WorkerPool::boost(int thread) { set_nice(thread, process_nice()); }
 
 WorkerPool::WorkerPool(std::string name, size_t threads, Weight weight)
     : name_(std::move(name)), weight_(weight) {
@@ -53,7 +53,8 @@ void WorkerPool::stop() {
 
 void WorkerPool::run() {
   pthread_setname_np(pthread_self(), name_.substr(0, 15).c_str());
-  if (weight_ == Weight::idle) become_idle();
+  const int low = process_nice() + kLowNice;
+  if (weight_ == Weight::low) set_nice(current_thread(), low);
   for (;;) {
     std::function<void()> task;
     {
@@ -64,7 +65,7 @@ void WorkerPool::run() {
       queue_.pop_front();
     }
     guard(name_, task);
-    if (weight_ == Weight::idle && sched_getscheduler(0) != SCHED_IDLE) become_idle();
+    if (weight_ == Weight::low && getpriority(PRIO_PROCESS, 0) != low) set_nice(current_thread(), low);
   }
 }
 

@@ -13,7 +13,9 @@ namespace pagein::fetch {
 
 enum class Weight {
   normal,  // somebody waits for the result
-  idle,    // runs on what nobody else wants of the CPU (SCHED_IDLE)
+  // Gets less of the CPU than others. Not SCHED_IDLE: on a busy machine such a
+  // thread may not run for minutes, and it shares locks with demand.
+  low,
 };
 
 // Runs tasks in the order they were posted, several at once. Thread-safe.
@@ -27,7 +29,7 @@ class WorkerPool {
 
   // The scheduler's id of the calling thread, for boost().
   static int current_thread();
-  // Lets a thread of an idle pool run as a normal one until its task ends:
+  // Lets a thread of a low pool run as a normal one until its task ends:
   // somebody has begun to wait for that task. A no-op for other threads.
   static void boost(int thread);
 
