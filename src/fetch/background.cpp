@@ -1,6 +1,7 @@
 #include "fetch/background.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/log.h"
 
@@ -32,7 +33,8 @@ struct Background::State : std::enable_shared_from_this<State> {
   std::deque<Item> items GUARDED_BY(mutex);
   size_t flights GUARDED_BY(mutex) = 0;
   bool paused GUARDED_BY(mutex) = false;
-  bool timer_set GUARDED_BY(mutex) = false;
+  // The earliest timer that is set; a later one that is set too finds nothing to do.
+  std::optional<net::Clock::time_point> timer GUARDED_BY(mutex);
   net::Clock::time_point last_start GUARDED_BY(mutex){};
 
   void pump();
@@ -49,14 +51,15 @@ struct Background::State : std::enable_shared_from_this<State> {
 };
 
 void Background::State::set_timer(std::chrono::milliseconds delay) {
-  if (timer_set) return;
-  timer_set = true;
-  client->run_after(delay, [weak = weak_from_this()] {
+  const auto at = net::Clock::now() + delay;
+  if (timer && *timer <= at) return;
+  timer = at;
+  client->run_after(delay, [weak = weak_from_this(), at] {
     const auto self = weak.lock();
     if (self == nullptr) return;
     {
       MutexLock lock(self->mutex);
-      self->timer_set = false;
+      if (self->timer == at) self->timer.reset();
     }
     self->pump();
   });
