@@ -9,7 +9,14 @@ trap 'rm -rf "$out"' EXIT
 failed=0
 
 ctest --test-dir build -j "$(nproc)" --output-on-failure --output-junit "$out/ctest.xml" || failed=1
-/usr/bin/python3 -m pytest tests/blackbox --junitxml="$out/pytest.xml" -ra || failed=1
+# The images first: building them may take minutes, which is no test's time.
+(cd tests && /usr/bin/python3 -c '
+from images import catalogue
+for name in catalogue.NAMES:
+    reason = catalogue.missing(name)
+    print(f"image {name}: {reason or catalogue.layout(name)}", flush=True)
+') || failed=1
+timeout -k 60 2700 /usr/bin/python3 -m pytest tests/blackbox --junitxml="$out/pytest.xml" --durations=10 || failed=1
 
 /usr/bin/python3 - "$out" <<'PY' || failed=1
 import pathlib, sys
