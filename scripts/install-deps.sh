@@ -14,7 +14,7 @@ build=(build-essential cmake ninja-build ccache pkg-config git
   libtomlplusplus-dev libexpected-dev libcpp-httplib-dev libsystemd-dev
   libgtest-dev libgmock-dev libdeflate-dev)
 run=(containerd runc docker-registry skopeo umoci debootstrap busybox-static
-  erofs-utils iproute2 ethtool attr libcap2-bin curl pigz zstd
+  erofs-utils e2fsprogs patchelf iproute2 ethtool attr libcap2-bin curl pigz zstd
   python3 python3-pytest python3-pytest-timeout python3-cryptography nodejs npm redis-server)
 lint=(clang clang-format clang-tidy)
 

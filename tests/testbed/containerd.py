@@ -236,7 +236,7 @@ class Containerd:
                 run_command(["sh", "-ec", self._view(snapshotter, key, self.chain_id(ref), point)])
             yield pathlib.Path(point)
         finally:
-            sweep.unmount_below(point)
+            sweep.unmount_at_or_below(point)
             self.ctr("snapshots", "--snapshotter", snapshotter, "rm", key, check=False)
             shutil.rmtree(point, ignore_errors=True)
 
