@@ -383,11 +383,12 @@ TEST_P(EngineConformance, AnUnmountedImageIsServedUntilItsLastUserIsGone) {
   EXPECT_TRUE(device.expired());  // nothing keeps the layer
 }
 
-// Other tests mount at the same time: only what lies below counts.
-inline size_t mounts_below(const std::filesystem::path& dir) {
+// Other tests mount at the same time: only the test's own place counts.
+inline size_t mounts_at(const std::filesystem::path& target) {
+  const std::vector<MountEntry> table = load_mount_table().value();
   size_t count = 0;
-  for (const MountEntry& entry : load_mount_table().value()) {
-    if (entry.target.starts_with(dir.native())) ++count;
+  for (const MountEntry& entry : table) {
+    if (entry.target == target.native()) ++count;
   }
   return count;
 }
@@ -397,7 +398,7 @@ TEST_P(EngineConformance, LeavesNothingBehind) {
     return std::distance(std::filesystem::directory_iterator(dir), {});
   };
   TestImage image(5);
-  const auto mounts = [&] { return mounts_below(image.dir()); };
+  const auto mounts = [&] { return mounts_at(image.target()); };
   auto devices = TestImage::devices(5);
   const auto fds_before = count("/proc/self/fd");
   const auto threads_before = count("/proc/self/task");
@@ -419,11 +420,11 @@ TEST_P(EngineConformance, LeavesNothingBehind) {
 TEST_P(EngineConformance, AFailedMountLeavesNothingBehind) {
   TestImage image(1);
   auto devices = TestImage::devices(2);  // one more than the image has
-  const size_t before = mounts_below(image.dir());
+  const size_t before = mounts_at(image.target());
   auto mounted = engine_->mount(image.spec(devices));
   ASSERT_FALSE(mounted.ok());
   EXPECT_NE(mounted.error().message.find("test"), std::string::npos);
-  EXPECT_EQ(mounts_below(image.dir()), before);
+  EXPECT_EQ(mounts_at(image.target()), before);
 }
 
 TEST_P(EngineConformance, IsALowerOfAnOverlay) {
