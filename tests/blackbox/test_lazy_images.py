@@ -68,7 +68,7 @@ def differences(plain, lazy, ignore=Ignore()):
     """
     def is_time_of_unpacking(line):
         match = _DIRECTORY_TIME.match(line)
-        return match and int(match.group(1)) >= START_NS > int(match.group(2))
+        return match and int(match.group(1)) >= START_NS
     return [line for line in compare_trees(plain, lazy, ignore, limit=1000) if not is_time_of_unpacking(line)]
 
 
