@@ -72,6 +72,7 @@ def differences(plain, lazy, ignore=Ignore()):
     return [line for line in compare_trees(plain, lazy, ignore, limit=1000) if not is_time_of_unpacking(line)]
 
 
+@pytest.mark.timeout(1200)  # two trees of a hundred thousand files are read and compared
 @pytest.mark.parametrize("name", SERVERS)
 def test_server_answers_before_its_image_is_there_and_all_bytes_are_right(node, images, name):
     path, share = SERVERS[name]
