@@ -1,5 +1,5 @@
 // The commands of the CLI: each adds its flags to the parser and says what to
-// run. A run returns the process's exit code (docs/cli.md).
+// run. A run returns the process's exit code.
 #pragma once
 
 #include <CLI/CLI.hpp>
