@@ -83,6 +83,7 @@ def test_a_complete_image_needs_no_registry(registry):
         wait_until(pageind.complete, 60, "the image is complete")
         registry.stop()
         pageind.restart()
+        containerd.wait_for_snapshotter("pagein")
         drop_caches()
         for _ in range(2):
             words = containerd.run(reference, ["/bin/sha256sum", "/big"], snapshotter="pagein").split()

@@ -182,6 +182,11 @@ class Containerd:
             result[words[0]] = (words[1] if len(words) == 3 else "", words[-1])
         return result
 
+    def wait_for_snapshotter(self, snapshotter, timeout=60):
+        """Until a proxy snapshotter that was restarted is reached again: containerd backs off for a while."""
+        wait_until(lambda: self.ctr("snapshots", "--snapshotter", snapshotter, "list", check=False).returncode == 0,
+                   timeout, f"containerd reaches {snapshotter}")
+
     def plugin_status(self, plugin_id):
         for line in self.ctr("plugins", "list").stdout.splitlines()[1:]:
             words = line.split()
