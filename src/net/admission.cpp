@@ -77,6 +77,11 @@ void Admission::finished(const std::string& origin, Priority priority) {
   forget_if_idle(origin);
 }
 
+void Admission::resumed(const std::string& origin, Priority priority) {
+  ++origins_[origin].running[index(priority)];
+  ++running_;
+}
+
 void Admission::forget_if_idle(const std::string& origin) {
   const auto it = origins_.find(origin);
   if (it == origins_.end()) return;

@@ -27,8 +27,13 @@ class Admission {
 
   // The next one that may start now, already counted as running.
   std::optional<RequestId> take_next();
-  // One that take_next() gave out has ended.
+  // One that take_next() gave out has ended, or is paused by its owner and
+  // gives up its place: else paused transfers could keep the very one from
+  // starting that their owner waits for.
   void finished(const std::string& origin, Priority priority);
+
+  // One that gave up its place goes on: counted again, whatever the limits.
+  void resumed(const std::string& origin, Priority priority);
 
   void set_limit(Priority priority, size_t limit) { limits_[index(priority)] = limit; }
   void set_paused(Priority priority, bool paused) { paused_[index(priority)] = paused; }

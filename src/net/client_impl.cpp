@@ -99,7 +99,9 @@ void Client::Impl::loop() {
     update_yield();
     int running = 0;
     curl_multi_perform(multi_, &running);
-    worked |= collect_ended();  // a place is free now: look at the queue before polling
+    // Where a place has become free, look at the queue before polling.
+    worked |= collect_ended();
+    worked |= std::exchange(place_freed_, false);
     counters_.active = admission_.running();
     counters_.queued = admission_.queued();
     if (!worked) curl_multi_poll(multi_, nullptr, 0, poll_timeout_ms(), nullptr);
@@ -173,6 +175,7 @@ void Client::Impl::start_admitted() {
 void Client::Impl::start_transfer(Entry& entry) {
   Transfer& transfer = *entry.transfer;
   entry.running = true;
+  if (transfer.paused()) park(entry);
   ++counters_.requests;
   Result<CURL*> easy = transfer.open(this, options_, share_);
   if (!easy.ok()) return finish(transfer.id(), std::move(easy).error());
@@ -210,13 +213,14 @@ void Client::Impl::hop_ended(Entry& entry, CURLcode code) {
   curl_multi_remove_handle(multi_, transfer.easy());
   transfer.close();
   entry.running = false;
-  admission_.finished(origin, transfer.priority());
+  if (!std::exchange(entry.parked, false)) admission_.finished(origin, transfer.priority());
   admission_.enqueue_front(id, transfer.origin(), transfer.priority());
   start_admitted();
 }
 
 void Client::Impl::stop_running(Entry& entry) {
   Transfer& transfer = *entry.transfer;
+  unpark(entry);
   if (entry.running) {
     if (transfer.easy() != nullptr) curl_multi_remove_handle(multi_, transfer.easy());
     admission_.finished(transfer.origin(), transfer.priority());
@@ -253,12 +257,29 @@ void Client::Impl::reap_cancelled() {
   }
 }
 
-void Client::Impl::hold(RequestId id, unsigned bits) {
-  if (const auto it = entries_.find(id); it != entries_.end()) it->second.transfer->hold(bits);
+void Client::Impl::park(Entry& entry) {
+  if (!entry.running || std::exchange(entry.parked, true)) return;
+  place_freed_ = true;
+  admission_.finished(entry.transfer->origin(), entry.transfer->priority());
 }
 
-void Client::Impl::release(RequestId id, unsigned bits) {
-  if (const auto it = entries_.find(id); it != entries_.end()) it->second.transfer->release(bits);
+void Client::Impl::unpark(Entry& entry) {
+  if (!std::exchange(entry.parked, false)) return;
+  admission_.resumed(entry.transfer->origin(), entry.transfer->priority());
+}
+
+void Client::Impl::pause(RequestId id) {
+  const auto it = entries_.find(id);
+  if (it == entries_.end()) return;
+  it->second.transfer->hold(kHoldUser);
+  park(it->second);
+}
+
+void Client::Impl::resume(RequestId id) {
+  const auto it = entries_.find(id);
+  if (it == entries_.end()) return;
+  unpark(it->second);
+  it->second.transfer->release(kHoldUser);
 }
 
 void Client::Impl::body_ready(RequestId id) {

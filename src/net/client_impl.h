@@ -41,8 +41,8 @@ class Client::Impl : public TransferPolicy {
   void begin(std::unique_ptr<Transfer> transfer);
   bool known(RequestId id) const { return entries_.contains(id); }
   void cancel(RequestId id);
-  void hold(RequestId id, unsigned bits);
-  void release(RequestId id, unsigned bits);
+  void pause(RequestId id);
+  void resume(RequestId id);
   void body_ready(RequestId id);
   void set_class_limit(Priority priority, size_t transfers);
   void set_class_paused(Priority priority, unsigned hold_bits);
@@ -57,6 +57,7 @@ class Client::Impl : public TransferPolicy {
   struct Entry {
     std::unique_ptr<Transfer> transfer;
     bool running = false;  // in the multi handle
+    bool parked = false;   // running, but paused: takes no place in admission_
     bool has_deadline = false;
     Timers::iterator deadline;
   };
@@ -75,6 +76,8 @@ class Client::Impl : public TransferPolicy {
   // Removes it and tells its handler.
   void finish(RequestId id, Status status);
   void stop_running(Entry& entry);
+  void park(Entry& entry);
+  void unpark(Entry& entry);
   void measure(const Transfer& transfer);
   void update_yield();
   void cancel_all();
@@ -94,6 +97,7 @@ class Client::Impl : public TransferPolicy {
   Entries entries_;
   Timers timers_;
   std::vector<RequestId> cancelled_;
+  bool place_freed_ = false;  // by a pause, maybe inside a callback
   std::array<RateLimit, kPriorityCount> rates_;
   std::array<bool, kPriorityCount> rate_timer_{};
   std::array<unsigned, kPriorityCount> class_holds_{};

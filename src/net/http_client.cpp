@@ -82,14 +82,14 @@ void Client::cancel(RequestId id) {
 }
 
 void Client::pause(RequestId id) {
-  if (impl_->on_net_thread() && impl_->known(id)) return impl_->hold(id, kHoldUser);
-  impl_->post([impl = impl_.get(), id] { impl->hold(id, kHoldUser); });
+  if (impl_->on_net_thread() && impl_->known(id)) return impl_->pause(id);
+  impl_->post([impl = impl_.get(), id] { impl->pause(id); });
 }
 
 void Client::resume(RequestId id) {
   // Posted even on the net thread: libcurl delivers held data at once, which
   // must not happen inside another callback.
-  impl_->post([impl = impl_.get(), id] { impl->release(id, kHoldUser); });
+  impl_->post([impl = impl_.get(), id] { impl->resume(id); });
 }
 
 void Client::body_ready(RequestId id) {

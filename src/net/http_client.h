@@ -170,7 +170,8 @@ class Client {
   // request has just ended. Unknown ids are ignored, here and below.
   void cancel(RequestId id);
   // Holds back on_data; the connection's window then stops the server. Called
-  // in on_data, no further on_data comes until resume.
+  // in on_data, no further on_data comes until resume. A paused transfer keeps
+  // its connection but not its place among max_connections_per_origin.
   void pause(RequestId id);
   void resume(RequestId id);
   void body_ready(RequestId id);

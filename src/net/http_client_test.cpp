@@ -427,6 +427,26 @@ TEST(HttpClient, BackgroundLeavesRoomForDemand) {
   for (auto& probe : probes) EXPECT_TRUE(probe->wait().ok());
 }
 
+// Else somebody who reads many streams in an order of his own waits forever.
+TEST(HttpClient, PausedTransfersGiveUpTheirPlace) {
+  const std::string body = pattern(4 << 20);
+  FakeServer server([&](const FakeRequest&) { return FakeResponse{.body = body}; });
+  auto client = make_client({.max_connections_per_origin = 1});
+  std::vector<std::shared_ptr<Probe>> probes;
+  std::vector<RequestId> ids;
+  for (int i = 0; i < 3; ++i) {
+    probes.push_back(std::make_shared<Probe>());
+    ids.push_back(client->start(get(server.url()), probes.back()));
+    client->pause(ids.back());
+  }
+  for (const size_t i : {2u, 0u, 1u}) {
+    client->resume(ids[i]);
+    ASSERT_TRUE(probes[i]->wait().ok());
+    EXPECT_TRUE(probes[i]->body == body);
+  }
+  EXPECT_TRUE(client->perform(get(server.url()), kCap).ok());
+}
+
 TEST(HttpClient, PausedClassWaits) {
   FakeServer server([](const FakeRequest&) { return FakeResponse{.body = "x"}; });
   auto client = make_client();

@@ -59,6 +59,7 @@ class Transfer {
   void cancel() { cancelled_ = true; }
   bool cancelled() const { return cancelled_; }
   void hold(unsigned bits) { holds_ |= bits; }
+  bool paused() const { return (holds_ & kHoldUser) != 0; }
   // Goes on with held data if nothing else holds it. Not inside a callback.
   void release(unsigned bits);
   void body_ready();  // not inside a callback
