@@ -2,7 +2,7 @@
 // docker-registry 2.8's ways where they differ).
 #pragma once
 
-#include <functional>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -47,6 +47,10 @@ struct UploadOptions {
   UploadMode mode = UploadMode::automatic;
   // Held in memory once; 16 MiB suits registries with a floor (5 MiB) or a cap (20 MiB) on chunks.
   size_t chunk_size = 16 << 20;
+  // Chunked: a folder for an unlinked file that keeps what was written, so that
+  // an upload that the registry has lost can start over (docker-registry 2.8
+  // drops an upload whose connection broke within a chunk). Empty: no such file.
+  std::filesystem::path spool_dir;
   // Where known; both are needed for monolithic.
   std::optional<uint64_t> size;
   std::optional<oci::Digest> digest;

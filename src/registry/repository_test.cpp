@@ -188,6 +188,50 @@ TEST(Upload, GoesOnAtTheOffsetThatTheRegistryReports) {
   EXPECT_TRUE(committed == content);
 }
 
+// As docker-registry 2.8 does: a broken chunk ends the upload for good.
+TEST(Upload, StartsOverFromItsSpoolWhereTheRegistryLostIt) {
+  FakeRegistry registry;
+  Mutex mutex;
+  std::string stored;
+  int patches = 0;
+  bool lost = false;
+  registry.set_fault([&](const FakeRequest& request, int) -> std::optional<FakeResponse> {
+    MutexLock lock(mutex);
+    if (request.method == "POST") {
+      stored.clear();
+      lost = false;
+    } else if (lost) {
+      return FakeResponse{.status = 404};
+    }
+    if (request.method == "PATCH" && (++patches == 3 || patches == 6)) {
+      lost = true;
+      return FakeResponse{.claimed_length = 10, .end = FakeResponse::End::reset};
+    }
+    stored += request.body;
+    return FakeResponse{.status = request.method == "PUT" ? 201 : 202,
+                        .headers = {{"Location", "/v2/app/blobs/uploads/1"}}};
+  });
+  const Repository repository(make_test_session().session, registry.reference());
+  const std::string content = pattern(450'000);
+  auto upload = [&](const std::filesystem::path& spool) -> Status {
+    auto writer = repository.start_upload(
+        {.mode = UploadMode::chunked, .chunk_size = 100'000, .spool_dir = spool});
+    EXPECT_TRUE(writer.ok());
+    RETURN_IF_ERROR((*writer)->write(as_bytes(content)));
+    const auto blob = (*writer)->commit(std::nullopt);
+    return blob.ok() ? Status() : Status(blob.error());
+  };
+  auto dir = *TempDir::make("spool");
+  const Status spooled = upload(dir.path());
+  ASSERT_TRUE(spooled.ok()) << spooled.error().message;
+  EXPECT_TRUE(stored == content);
+  EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+  patches = 0;
+  const Status failed = upload({});
+  ASSERT_FALSE(failed.ok());
+  EXPECT_EQ(failed.error().code, Code::unavailable);
+}
+
 TEST(Upload, AWrongDigestIsNeverCommitted) {
   FakeRegistry registry;
   std::atomic<int> puts{0};

@@ -1,6 +1,11 @@
 #include "registry/upload.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <future>
@@ -17,13 +22,15 @@ namespace {
 
 constexpr size_t kMinChunk = 64 << 10;
 constexpr size_t kMaxChunk = 256 << 20;
-constexpr int kPutAttempts = 3;
+constexpr int kStarts = 3;  // of one upload at the registry
 
 class ChunkedUpload : public BlobWriter {
  public:
-  ChunkedUpload(std::shared_ptr<Session> session, const oci::Reference& name, size_t chunk_size)
+  ChunkedUpload(std::shared_ptr<Session> session, const oci::Reference& name, size_t chunk_size,
+                UniqueFd spool)
       : upload_(std::move(session), name),
-        chunk_size_(std::clamp(chunk_size, kMinChunk, kMaxChunk)) {}
+        chunk_size_(std::clamp(chunk_size, kMinChunk, kMaxChunk)),
+        spool_(std::move(spool)) {}
   ~ChunkedUpload() override {
     static_cast<void>(wait_for_chunk().ok());
     if (!committed_) upload_.abandon();
@@ -32,6 +39,7 @@ class ChunkedUpload : public BlobWriter {
   Status write(ByteView data) override {
     RETURN_IF_ERROR(failed_);
     hash_.update(data);
+    if (spool_.valid()) RETURN_IF_ERROR(pwrite_full(spool_.get(), data, written_));
     written_ += data.size();
     while (!data.empty()) {
       // Only when more comes: what fits one chunk goes up in a single PUT.
@@ -60,16 +68,39 @@ class ChunkedUpload : public BlobWriter {
   }
 
  private:
-  // A whole blob can be sent again in a new session; a rest cannot.
+  bool may_start_over(const Status& status) const {
+    return !status.ok() && is_retryable(status.error()) && (sent_ == 0 || spool_.valid());
+  }
+
   Status put_rest(const oci::Digest& digest) {
     for (int attempt = 1;; ++attempt) {
-      if (!upload_.is_open()) RETURN_IF_ERROR(upload_.open());
-      Status status = upload_.put(filling_, sent_, digest);
-      if (status.ok() || sent_ > 0 || !is_retryable(status.error()) || attempt == kPutAttempts) {
-        return status;
-      }
-      upload_.abandon();
+      Status status = upload_.is_open() ? Status() : upload_.open();
+      if (status.ok()) status = upload_.put(filling_, sent_, digest);
+      if (!may_start_over(status) || attempt == kStarts) return status;
+      RETURN_IF_ERROR(start_over(sent_));
     }
+  }
+
+  // A new upload at the registry, with everything before `end` again.
+  Status start_over(uint64_t end) {
+    upload_.abandon();
+    RETURN_IF_ERROR(upload_.open());
+    Bytes chunk;
+    for (uint64_t at = 0; at < end; at += chunk.size()) {
+      chunk.resize(static_cast<size_t>(std::min<uint64_t>(chunk_size_, end - at)));
+      RETURN_IF_ERROR(pread_full(spool_.get(), chunk, at));
+      RETURN_IF_ERROR(upload_.patch(chunk, at));
+    }
+    return {};
+  }
+
+  // On the helper's thread.
+  Status patch_or_start_over(uint64_t offset) {
+    Status status = upload_.patch(sending_, offset);
+    for (int start = 1; start < kStarts && may_start_over(status) && spool_.valid(); ++start) {
+      status = start_over(offset + sending_.size());
+    }
+    return status;
   }
 
   Status send_chunk() {
@@ -82,7 +113,7 @@ class ChunkedUpload : public BlobWriter {
     std::swap(filling_, sending_);
     filling_.clear();
     const uint64_t offset = std::exchange(sent_, sent_ + sending_.size());
-    auto send = [this, offset] { return upload_.patch(sending_, offset); };
+    auto send = [this, offset] { return patch_or_start_over(offset); };
     try {
       in_flight_ = std::async(std::launch::async, send);
     } catch (const std::system_error&) {  // no thread to be had
@@ -100,9 +131,10 @@ class ChunkedUpload : public BlobWriter {
 
   UploadSession upload_;
   const size_t chunk_size_;
+  const UniqueFd spool_;  // all that was written, where there is one
   Sha256 hash_;
   Bytes filling_;
-  Bytes sending_;  // the helper's while in_flight_ is valid
+  Bytes sending_;  // the helper's, as is upload_, while in_flight_ is valid
   std::future<Status> in_flight_;
   uint64_t sent_ = 0;  // given to the helper
   Status failed_;
@@ -277,9 +309,31 @@ class StreamedUpload : public BlobWriter {
 
 }  // namespace
 
-std::unique_ptr<BlobWriter> make_chunked_upload(std::shared_ptr<Session> session,
-                                                const oci::Reference& name, size_t chunk_size) {
-  return std::make_unique<ChunkedUpload>(std::move(session), name, chunk_size);
+namespace {
+// Without a name, so that nothing is left whatever happens. (Not O_TMPFILE:
+// overlayfs lacked it for long.)
+Result<UniqueFd> open_spool(const std::filesystem::path& dir) {
+  std::string path = (dir / "pagein-upload-XXXXXX").string();
+  UniqueFd fd(::mkostemp(path.data(), O_CLOEXEC));
+  if (!fd.valid()) return errno_error(errno, "make a spool file in " + dir.string());
+  ::unlink(path.c_str());
+  return fd;
+}
+}  // namespace
+
+Result<std::unique_ptr<BlobWriter>> make_chunked_upload(std::shared_ptr<Session> session,
+                                                        const oci::Reference& name,
+                                                        const UploadOptions& options) {
+  size_t chunk = options.chunk_size;
+  if (options.mode == UploadMode::automatic && options.size) {
+    chunk = static_cast<size_t>(std::min<uint64_t>(chunk, *options.size));
+  }
+  UniqueFd spool;
+  if (!options.spool_dir.empty()) {
+    ASSIGN_OR_RETURN(spool, open_spool(options.spool_dir));
+  }
+  return std::unique_ptr<BlobWriter>(
+      std::make_unique<ChunkedUpload>(std::move(session), name, chunk, std::move(spool)));
 }
 
 Result<std::unique_ptr<BlobWriter>> make_streamed_upload(std::shared_ptr<Session> session,
@@ -298,11 +352,7 @@ Result<std::unique_ptr<BlobWriter>> Repository::start_upload(const UploadOptions
     }
     return make_streamed_upload(session_, name_, *options.size, *options.digest);
   }
-  const size_t chunk = options.mode == UploadMode::automatic && options.size &&
-                               *options.size < options.chunk_size
-                           ? static_cast<size_t>(*options.size)
-                           : options.chunk_size;
-  return make_chunked_upload(session_, name_, chunk);
+  return make_chunked_upload(session_, name_, options);
 }
 
 Result<oci::Descriptor> Repository::push_blob(std::string_view bytes,

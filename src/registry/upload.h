@@ -10,9 +10,11 @@ namespace pagein::registry {
 
 // By chunks: what fits one goes up in a single PUT at commit; else each full
 // chunk is PATCHed by a helper thread while the next one fills, and after a
-// failure the upload goes on at the offset that the registry reports.
-std::unique_ptr<BlobWriter> make_chunked_upload(std::shared_ptr<Session> session,
-                                                const oci::Reference& name, size_t chunk_size);
+// failure the upload goes on at the offset that the registry reports; where it
+// reports none, from the start, if there is a spool (else unavailable).
+Result<std::unique_ptr<BlobWriter>> make_chunked_upload(std::shared_ptr<Session> session,
+                                                        const oci::Reference& name,
+                                                        const UploadOptions& options);
 
 // One PUT of known size that is streamed while it is written. It cannot be
 // repeated from here: a failure is unavailable, and the caller starts over.

@@ -68,7 +68,12 @@ Status UploadSession::patch(ByteView chunk, uint64_t offset) {
   uint64_t at = offset;
   for (int attempt = 0; attempt <= kMaxResumes && at < end; ++attempt) {
     if (last) {
-      ASSIGN_OR_RETURN(const uint64_t there, remote_offset());
+      const Result<uint64_t> offset_there = remote_offset();
+      if (!offset_there.ok()) {
+        return Error(Code::unavailable, last->message + "; the registry has lost the upload: " +
+                                            offset_there.error().message);
+      }
+      const uint64_t there = *offset_there;
       if (there < offset || there > end) {
         return Error(Code::unavailable, last->message + "; the registry has " +
                                             std::to_string(there) +
