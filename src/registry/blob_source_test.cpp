@@ -394,8 +394,8 @@ TEST_F(LayoutBlobsTest, PausesAndCancels) {
   std::promise<void> first;
   sink->react = [&](SinkProbe& self) {
     source_->pause(known.get());
-    self.react = [](SinkProbe&) { ADD_FAILURE() << "data while paused"; };
     first.set_value();
+    self.react = [](SinkProbe&) { ADD_FAILURE() << "data while paused"; };  // ends this one
   };
   id.set_value(source_->read({.digest = digest_, .blob_size = 1'000'000, .offset = 0,
                               .length = 1'000'000}, sink));
