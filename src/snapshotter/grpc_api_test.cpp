@@ -6,8 +6,14 @@
 #include <sys/stat.h>
 #include <sys/socket.h>
 
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
 #include "containerd/grpc_code.h"
 #include "containerd/services/snapshots.grpc.pb.h"
+#include "snapshotter/remote_backend.h"
 #include "snapshotter/server.h"
 #include "snapshotter/snapshotter.h"
 #include "snapshotter/test_api.h"
@@ -225,6 +231,86 @@ TEST(Server, AnImpossibleSocketIsAnError) {
   const auto snapshotter = Snapshotter::open({.root = dir->path() / "root"});
   ASSERT_TRUE(snapshotter.ok());
   EXPECT_FALSE(Server::start(**snapshotter, {.socket = dir->path() / "no" / "s.sock"}).ok());
+}
+
+// Declines every layer, but only once `expected` requests have come.
+class Gate final : public RemoteBackend {
+ public:
+  explicit Gate(size_t expected) : expected_(expected) {}
+  Result<std::optional<std::string>> prepare_layer(const LayerRequest&) override {
+    std::unique_lock lock(mutex_);
+    if (++waiting_ >= expected_) open_ = true;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return open_; });
+    return std::optional<std::string>();
+  }
+  void open() {
+    const std::lock_guard lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+  Result<std::vector<std::string>> mount_run(const RunRequest&) override {
+    return Error(Code::unsupported, "gate");
+  }
+  void release(const std::string&) override {}
+  Result<Usage> usage(const std::string&) override { return Usage{}; }
+  void remove_layer(const std::string&, const std::string&) override {}
+
+ private:
+  const size_t expected_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  size_t waiting_ = 0;
+  bool open_ = false;
+};
+
+Status prepare_ref(Api& client, int number) {
+  const std::string text = std::to_string(number);
+  const auto prepared = client.prepare("key-" + text, "", {{kSnapshotRefLabel, "sha256:" + text}});
+  return prepared.ok() ? Status() : Status(prepared.error());
+}
+
+TEST(Server, AHundredSlowPreparesAtOnce) {
+  constexpr int kCalls = 100;
+  const auto dir = TempDir::make("pagein-server-");
+  ASSERT_TRUE(dir.ok());
+  Gate gate(kCalls);
+  const auto snapshotter = Snapshotter::open({.root = dir->path() / "root", .backend = &gate});
+  ASSERT_TRUE(snapshotter.ok());
+  const auto client = grpc_api(**snapshotter, dir->path());
+  ASSERT_NE(client, nullptr);
+  std::atomic<int> prepared = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kCalls; ++i) {
+    threads.emplace_back([&, i] { prepared += prepare_ref(*client, i).ok(); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(prepared, kCalls);
+}
+
+TEST(Server, BeyondTheCapCallsAreRefusedNotStuck) {
+  const auto dir = TempDir::make("pagein-server-");
+  ASSERT_TRUE(dir.ok());
+  Gate gate(1000);
+  const auto snapshotter = Snapshotter::open({.root = dir->path() / "root", .backend = &gate});
+  ASSERT_TRUE(snapshotter.ok());
+  const std::filesystem::path socket = dir->path() / "s.sock";
+  auto server = Server::start(**snapshotter, {.socket = socket, .max_threads = 8});
+  ASSERT_TRUE(server.ok());
+  GrpcApi client(*std::move(server), socket);
+  std::atomic<int> refused = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 20; ++i) {
+    threads.emplace_back([&, i] {
+      const Status status = prepare_ref(client, i);
+      if (status.ok()) return;
+      EXPECT_EQ(status.error().code, Code::exhausted) << status.error().message;
+      if (++refused == 10) gate.open();  // the others are waiting inside
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_GE(refused, 10);
+  EXPECT_TRUE(client.list({}).ok());
 }
 
 TEST(Server, AListLargerThanOneMessageArrivesWhole) {
