@@ -158,6 +158,20 @@ TEST_F(Pull, AnUploadGoesOnWhereAnEarlierOneEnded) {
   EXPECT_TRUE(client_->delete_content(layer.digest).ok());
 }
 
+TEST_F(Pull, APullGoesOnWithAnEarlierUpload) {
+  const auto parts = source_.add_image({{{"resumed", std::string(2'500'000, 'r')}}});
+  const oci::Descriptor& layer = parts.layers[0];
+  source_.before_read = [](uint64_t at) {
+    return at > 2'200'000 ? Status(Error(Code::unavailable, "gone")) : Status();
+  };
+  EXPECT_FALSE(client_->upload({upload_ref(layer), layer.digest, layer.size, {}, {}},
+                               [&](uint64_t) { return source_.open_blob(layer); }).ok());
+  const auto summary = pull_image(*client_, *plan(parts.index), source_, options_);
+  ASSERT_TRUE(summary.ok()) << summary.error().message;
+  EXPECT_THAT(source_.ranged->offsets, testing::ElementsAre(2u << 20));
+  EXPECT_EQ(summary->layers[0].fetched, layer.size - (2u << 20));
+}
+
 TEST_F(Pull, ABadEarlierUploadIsReplaced) {
   const std::string blob(2'500'000, 's');
   const oci::Descriptor layer = source_.add(blob, oci::media_type::kOciLayer);

@@ -50,6 +50,29 @@ inline std::string make_tar(const std::map<std::string, std::string>& files) {
   return tar;
 }
 
+// Ranged reads of the blobs of a FakeSource, answered at once.
+class MemoryBlobs final : public registry::BlobSource {
+ public:
+  explicit MemoryBlobs(const std::map<oci::Digest, std::string>& blobs) : blobs_(blobs) {}
+  registry::ReadId read(const registry::BlobRead& read,
+                        std::shared_ptr<registry::BlobSink> sink) override {
+    offsets.push_back(read.offset);
+    const std::string_view bytes = blobs_.at(read.digest);
+    sink->on_data(as_bytes(bytes.substr(read.offset, read.length)));
+    sink->on_done({});
+    return offsets.size();
+  }
+  void cancel(registry::ReadId) override {}
+  void pause(registry::ReadId) override {}
+  void resume(registry::ReadId) override {}
+  std::string describe() const override { return "memory"; }
+
+  std::vector<uint64_t> offsets;
+
+ private:
+  const std::map<oci::Digest, std::string>& blobs_;
+};
+
 class FakeSource final : public registry::ImageSource {
  public:
   // Stores the bytes and describes them.
@@ -111,13 +134,14 @@ class FakeSource final : public registry::ImageSource {
     ASSIGN_OR_RETURN(std::string bytes, read_blob(descriptor, 0));
     return std::make_unique<Stream>(*this, std::move(bytes));
   }
-  std::shared_ptr<registry::BlobSource> blobs() override { return nullptr; }
+  std::shared_ptr<registry::BlobSource> blobs() override { return ranged; }
   Result<std::vector<oci::Descriptor>> referrers(const oci::Digest&, std::string_view) override {
     return std::vector<oci::Descriptor>();
   }
   std::string describe() const override { return "fake"; }
 
   std::map<oci::Digest, std::string> blobs_by_digest;
+  const std::shared_ptr<MemoryBlobs> ranged = std::make_shared<MemoryBlobs>(blobs_by_digest);
   std::atomic<int> opened = 0;                    // open_blob calls
   std::function<Status(uint64_t)> before_read;    // with the bytes already read
 
