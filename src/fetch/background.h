@@ -1,7 +1,7 @@
 // Loads the rest of every image behind the containers that run from it.
 #pragma once
 
-#include <deque>
+#include <chrono>
 #include <functional>
 #include <memory>
 
@@ -22,14 +22,22 @@ struct BackgroundOptions {
 // Layers are loaded in the order they were added, the next one beginning when
 // the one before has no more to start. Flights start only while no demand read
 // is under way or was a moment ago. Thread-safe; never blocks.
+// Invariants:
+//  B1 While a layer is here and not settled, a flight of it is under way, its
+//     proof is, or a timer is set (or all is paused, or the context stops).
+//  B2 A layer whose flights fail, or that nothing can be started for, is looked
+//     at again after a rest, never in a loop.
 class Background {
  public:
+  // Runs the task after the delay, on any thread but never inside the call.
+  // Dropping it is allowed at the end only. net::Client::run_after.
+  using RunAfter = std::function<void(std::chrono::milliseconds, std::function<void()>)>;
+
   // Called on a worker thread when a layer is settled (complete, or
   // quarantined): for graduation of its mounts.
   using Settled = std::function<void(const std::shared_ptr<LayerPager>&)>;
 
-  Background(Context& context, std::shared_ptr<net::Client> client, BackgroundOptions options,
-             Settled settled);
+  Background(Context& context, RunAfter run_after, BackgroundOptions options, Settled settled);
   ~Background();
 
   // Adding twice is adding once; a settled layer is reported and not kept.

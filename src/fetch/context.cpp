@@ -1,5 +1,7 @@
 #include "fetch/context.h"
 
+#include "fetch/flight.h"
+
 namespace pagein::fetch {
 namespace {
 
@@ -8,22 +10,53 @@ namespace {
 constexpr int64_t kDemandLingerUs = 8000;
 constexpr size_t kKeptDecoders = 16;
 
-int64_t now_us() {
-  return std::chrono::duration_cast<std::chrono::microseconds>(
-             net::Clock::now().time_since_epoch())
-      .count();
+int64_t microseconds(net::Clock::time_point time) {
+  return std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
 }
 
 }  // namespace
 
 Context::Context(ContextOptions options)
-    : options_(options),
-      demand_pool_("page-in", options.demand_threads, Weight::normal),
-      background_pool_("background", options.background_threads, Weight::low) {}
+    : options_(std::move(options)),
+      demand_pool_("page-in", options_.demand_threads, Weight::normal),
+      background_pool_("background", options_.background_threads, options_.background_weight) {}
 
 Context::~Context() { stop(); }
 
+bool Context::begin_flight(std::shared_ptr<Flight> flight, net::Priority priority) {
+  MutexLock lock(flights_mutex_);
+  if (stopping_.load()) return false;
+  counters_.flights[static_cast<size_t>(priority)]++;
+  const Flight* key = flight.get();
+  flights_.emplace(key, std::move(flight));
+  return true;
+}
+
+void Context::end_flight(const Flight& flight) {
+  decltype(flights_)::node_type ended;  // let go without the lock
+  MutexLock lock(flights_mutex_);
+  ended = flights_.extract(&flight);
+  if (flights_.empty()) flights_ended_.notify_all();
+}
+
+size_t Context::flights() const {
+  MutexLock lock(flights_mutex_);
+  return flights_.size();
+}
+
 void Context::stop() {
+  std::vector<std::shared_ptr<Flight>> flights;
+  {
+    MutexLock lock(flights_mutex_);
+    stopping_.store(true);
+    for (const auto& [key, flight] : flights_) flights.push_back(flight);
+  }
+  for (const auto& flight : flights) flight->cancel();
+  flights.clear();
+  {
+    MutexLock lock(flights_mutex_);
+    while (!flights_.empty()) flights_ended_.wait(flights_mutex_);
+  }
   background_pool_.stop();
   demand_pool_.stop();
 }
@@ -46,13 +79,13 @@ void Context::give_back(std::unique_ptr<codec::SpanStream> decoder) {
 }
 
 void Context::demand_ends() {
-  demand_ended_us_.store(now_us(), std::memory_order_relaxed);
+  demand_ended_us_.store(microseconds(now()), std::memory_order_relaxed);
   demand_active_.fetch_sub(1);
 }
 
 bool Context::demand_busy() const {
   return demand_active_.load() > 0 ||
-         now_us() - demand_ended_us_.load(std::memory_order_relaxed) < kDemandLingerUs;
+         microseconds(now()) - demand_ended_us_.load(std::memory_order_relaxed) < kDemandLingerUs;
 }
 
 }  // namespace pagein::fetch

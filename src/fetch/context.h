@@ -5,7 +5,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "base/mutex.h"
@@ -26,6 +28,10 @@ struct ContextOptions {
   uint64_t max_read_ahead = 4 << 20;
   // Times that bytes which fail verification are fetched again.
   unsigned verify_retries = 2;
+  // For tests: low threads run late on a busy machine.
+  Weight background_weight = Weight::low;
+  // The clock by which background work yields; for tests.
+  std::function<net::Clock::time_point()> now = net::Clock::now;
 };
 
 // Monotonic; indexed by net::Priority where an array.
@@ -41,7 +47,10 @@ struct Counters {
   std::atomic<uint64_t> wait_us{0};       // of demand reads, summed
 };
 
-// Thread-safe. Must outlive the pagers that use it.
+class Flight;
+
+// Thread-safe. Must outlive the pagers that use it; callbacks of sources may
+// come later still: a flight that has ended does not touch it.
 class Context {
  public:
   explicit Context(ContextOptions options);
@@ -63,7 +72,18 @@ class Context {
   // Somebody waits, or did a moment ago: background work stays off the link.
   bool demand_busy() const;
 
-  // Joins the threads; flights that still decode come to their end first.
+  net::Clock::time_point now() const { return options_.now(); }
+
+  // Flights are known (and counted) from start to end, so that stop() can call
+  // them off. false: stopping, the flight must end at once.
+  bool begin_flight(std::shared_ptr<Flight> flight, net::Priority priority);
+  void end_flight(const Flight& flight);
+  size_t flights() const;  // under way
+  bool stopping() const { return stopping_.load(); }
+
+  // Calls off all flights (whoever waits gets `cancelled`), waits until they
+  // have ended and joins the threads. From then on every read that is not
+  // there ends with `cancelled`. Not on a worker thread.
   void stop();
 
  private:
@@ -73,6 +93,10 @@ class Context {
   std::atomic<int64_t> demand_ended_us_{0};
   Mutex mutex_;
   std::vector<std::unique_ptr<codec::SpanStream>> decoders_ GUARDED_BY(mutex_);
+  std::atomic<bool> stopping_{false};  // set under flights_mutex_
+  mutable Mutex flights_mutex_;
+  CondVar flights_ended_;
+  std::unordered_map<const Flight*, std::shared_ptr<Flight>> flights_ GUARDED_BY(flights_mutex_);
   WorkerPool demand_pool_;
   WorkerPool background_pool_;
 };

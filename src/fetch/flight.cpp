@@ -1,9 +1,21 @@
 #include "fetch/flight.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "base/sha256.h"
 
 namespace pagein::fetch {
+
+Status check_span_sizes(const index::LayerIndex& index) {
+  for (size_t i = 0; i < index.spans.size(); ++i) {
+    if (index.span_end(i) - index.spans[i].uncompressed_begin <= kMaxSpanBytes) continue;
+    return Error(Code::unsupported, "span " + std::to_string(i) + " of layer " +
+                                        index.layer_digest.str() +
+                                        " is longer than 64 MiB: convert it with a smaller spacing");
+  }
+  return {};
+}
 
 // Passes one read's callbacks on, with the generation they belong to.
 class Flight::Sink : public registry::BlobSink {
@@ -37,6 +49,7 @@ Flight::Flight(Context& context, std::shared_ptr<const index::LayerIndex> index,
       index_(std::move(index)),
       origins_(std::move(origins)),
       run_(run),
+      patience_(context.options().deadline),
       owner_(std::move(owner)),
       priority_(priority),
       next_span_(run.first) {}
@@ -44,10 +57,19 @@ Flight::Flight(Context& context, std::shared_ptr<const index::LayerIndex> index,
 Flight::~Flight() = default;
 
 void Flight::start() {
+  net::Priority priority;
   {
     MutexLock lock(mutex_);
-    context_.counters().flights[static_cast<size_t>(priority_)]++;
+    started_ = true;
+    deadline_ = net::Clock::now() + patience_;
+    priority = priority_;
   }
+  if (!context_.begin_flight(shared_from_this(), priority)) {
+    end(Error(Code::cancelled, "page-in has stopped"));
+    return;
+  }
+  // From here on, the context is touched from where the flight cannot have
+  // ended: Context::stop() waits for the end, not for this call.
   issue_reads();
 }
 
@@ -72,8 +94,13 @@ void Flight::issue_reads() {
   uint64_t generation;
   {
     MutexLock lock(mutex_);
-    if (ended_) return;
+    if (ended_ || cancelled_) return;
     generation = ++generation_;
+    // A host that hangs must leave time for those not asked yet.
+    const unsigned left = attempts_ < origins_.size()
+                              ? static_cast<unsigned>(origins_.size()) - attempts_ : 1;
+    const auto now = net::Clock::now();
+    data.deadline = payload.deadline = now + std::max(deadline_ - now, {}) / left;
     data.priority = payload.priority = priority_;
     input_.clear();
     payload_.clear();
@@ -82,7 +109,6 @@ void Flight::issue_reads() {
     failure_.reset();
     reads_.clear();
   }
-  data.deadline = payload.deadline = net::Clock::now() + context_.options().deadline;
 
   const auto self = shared_from_this();
   Reads reads;
@@ -108,11 +134,13 @@ void Flight::promote() {
     MutexLock lock(mutex_);
     if (ended_ || priority_ == net::Priority::demand) return;
     priority_ = net::Priority::demand;
+    if (!started_) return;
     // A low worker that has it must not keep its reader waiting.
     if (running_ != 0) WorkerPool::boost(running_);
     else if (scheduled_) post_work();
     // What already flows is as fast as a new request would be.
     if (received_ || scheduled_) return;
+    deadline_ = net::Clock::now() + patience_;
     old = abandon_reads();
   }
   cancel_reads(old);
@@ -123,9 +151,9 @@ void Flight::cancel() {
   Reads old;
   {
     MutexLock lock(mutex_);
-    if (ended_) return;
+    if (ended_ || cancelled_) return;
+    cancelled_ = true;  // no more reads are issued, whoever is about to
     old = abandon_reads();
-    failure_ = Error(Code::cancelled, "page-in called off");
     schedule();
   }
   cancel_reads(old);
@@ -196,14 +224,18 @@ bool Flight::step() {
   std::deque<Bytes> input;
   Bytes payload;
   bool ended;
+  bool cancelled;
   {
     MutexLock lock(mutex_);
     if (ended_) {
       running_ = 0;
       return false;
     }
-    if (failure_) {
-      failure = std::move(failure_);
+    cancelled = cancelled_;
+    if (cancelled) {
+      input_.clear();
+    } else if (failure_) {
+      failure = std::exchange(failure_, std::nullopt);
     } else {
       if (!payload_ready_ || (input_.empty() && !data_ended_)) {
         scheduled_ = false;
@@ -215,9 +247,13 @@ bool Flight::step() {
     }
     ended = data_ended_;
   }
-  if (failure) {
-    end(std::move(*failure));
+  if (cancelled) {
+    end(Error(Code::cancelled, "page-in called off"));
     return false;
+  }
+  if (failure) {
+    retry_or_end(std::move(*failure));
+    return true;
   }
   if (!decoding_) {
     if (decoder_ == nullptr) decoder_ = context_.take_decoder();
@@ -269,22 +305,30 @@ Status Flight::finish_span() {
   if (sha256(tar_) != index_->spans[next_span_].digest) {
     return Error(Code::corrupt_input, "decoded bytes do not have the digest that the index gives");
   }
-  owner_->on_span(next_span_, tar_);
+  {
+    MutexLock lock(mutex_);
+    context_.counters().spans[static_cast<size_t>(priority_)]++;
+  }
+  owner_->on_span(*this, next_span_, tar_);
   tar_.clear();
   ++next_span_;
   return {};
 }
 
+bool Flight::may_retry(const Error& error) const {
+  // Elsewhere it may be there, may be allowed, may answer in time.
+  if (attempts_ + 1 < origins_.size()) return error.code != Code::cancelled;
+  return error.code == Code::corrupt_input && attempts_ < context_.options().verify_retries;
+}
+
 void Flight::retry_or_end(Error error) {
-  context_.counters().verify_failures++;
+  if (error.code == Code::corrupt_input) context_.counters().verify_failures++;
   decoding_ = false;
-  const unsigned limit =
-      std::max<unsigned>(context_.options().verify_retries, static_cast<unsigned>(origins_.size()) - 1);
-  if (error.code != Code::corrupt_input || attempts_ >= limit) {
+  if (!may_retry(error)) {
     end(error.with_context(describe()));
     return;
   }
-  log::warn("bytes that were fetched do not verify and are fetched again",
+  log::warn("a part of a layer could not be fetched and is asked for again",
             {{"layer", index_->layer_digest.str()},
              {"from", origins_[attempts_ % origins_.size()].name},
              {"span", next_span_},
@@ -301,7 +345,6 @@ void Flight::retry_or_end(Error error) {
 
 void Flight::end(Status status) {
   std::shared_ptr<FlightOwner> owner;
-  net::Priority priority;
   Reads old;
   {
     MutexLock lock(mutex_);
@@ -311,11 +354,12 @@ void Flight::end(Status status) {
     running_ = 0;
     old = abandon_reads();
     owner = std::move(owner_);
-    priority = priority_;
   }
   cancel_reads(old);
   context_.give_back(std::move(decoder_));
-  if (owner) owner->on_flight_end(run_, priority, std::move(status));
+  if (owner) owner->on_flight_end(*this, std::move(status));
+  owner.reset();
+  context_.end_flight(*this);  // last: the context may go now
 }
 
 std::string Flight::describe() const {

@@ -32,17 +32,31 @@ struct Run {
   size_t last = 0;
 };
 
-// What a flight tells its owner, from a worker thread, one call at a time.
+class Flight;
+
+// What a flight tells its owner, one call at a time: from a worker thread, or
+// inside start() where the context has stopped. Two flights may bring the same
+// span after one could not keep it, so each says which it is.
 class FlightOwner {
  public:
   virtual ~FlightOwner() = default;
   // The span's verified tar bytes, valid during the call.
-  virtual void on_span(size_t span, ByteView tar) = 0;
+  virtual void on_span(const Flight& flight, size_t span, ByteView tar) = 0;
   // Exactly once, last. An error means that the spans not given are not coming.
-  virtual void on_flight_end(const Run& run, net::Priority priority, Status status) = 0;
+  virtual void on_flight_end(const Flight& flight, Status status) = 0;
 };
 
+// Spans are built up in memory: a longer one (the spacing that an index was
+// made with is at most half of it) is not served.
+inline constexpr uint64_t kMaxSpanBytes = 64 << 20;
+// unsupported where the layer has one.
+Status check_span_sizes(const index::LayerIndex& index);
+
 // Thread-safe. Keeps itself alive until on_flight_end has returned.
+//
+// Bytes that do not verify are fetched again, from the next origin where there
+// are several; other errors are final once each origin was asked. Whoever waits
+// gets the last one.
 class Flight : public std::enable_shared_from_this<Flight> {
  public:
   Flight(Context& context, std::shared_ptr<const index::LayerIndex> index,
@@ -50,9 +64,10 @@ class Flight : public std::enable_shared_from_this<Flight> {
          std::shared_ptr<FlightOwner> owner);
   ~Flight();
 
-  // Issues the reads. Never blocks.
+  // Issues the reads. Never blocks. Once.
   void start();
-  // Somebody waits now for what was fetched in the background.
+  // Somebody waits now for what was fetched in the background. May come before
+  // start().
   void promote();
   // Ends soon with Code::cancelled.
   void cancel();
@@ -78,6 +93,7 @@ class Flight : public std::enable_shared_from_this<Flight> {
   Status finish_span();
   // Fetch again from the first span not delivered, or give up.
   void retry_or_end(Error error);
+  bool may_retry(const Error& error) const;
   void end(Status status);
   std::string describe() const;
 
@@ -85,6 +101,7 @@ class Flight : public std::enable_shared_from_this<Flight> {
   const std::shared_ptr<const index::LayerIndex> index_;
   const std::vector<LayerOrigin> origins_;
   const Run run_;
+  const std::chrono::seconds patience_;
   std::shared_ptr<FlightOwner> owner_;  // reset at the end
 
   Mutex mutex_;
@@ -101,6 +118,9 @@ class Flight : public std::enable_shared_from_this<Flight> {
   // A worker has been asked for; once work() runs, the thread it runs on.
   bool scheduled_ GUARDED_BY(mutex_) = false;
   int running_ GUARDED_BY(mutex_) = 0;
+  net::Clock::time_point deadline_ GUARDED_BY(mutex_){};
+  bool started_ GUARDED_BY(mutex_) = false;
+  bool cancelled_ GUARDED_BY(mutex_) = false;
   bool ended_ GUARDED_BY(mutex_) = false;
 
   // Only the worker that runs work() touches these; `running_` makes it one.
@@ -109,7 +129,7 @@ class Flight : public std::enable_shared_from_this<Flight> {
   bool decoding_ = false;
   size_t next_span_;   // first span not delivered yet
   Bytes tar_;          // of next_span_, so far
-  unsigned attempts_ = 0;
+  unsigned attempts_ = 0;  // that failed
 };
 
 }  // namespace pagein::fetch

@@ -1,6 +1,7 @@
 #include "fetch/layer_pager.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/log.h"
 
@@ -39,8 +40,7 @@ LayerPager::LayerPager(Context& context, std::shared_ptr<store::Layer> layer,
     : context_(context),
       layer_(std::move(layer)),
       origins_(std::move(origins)),
-      streams_(kStreams),
-      proven_(layer_->complete()) {}
+      streams_(kStreams) {}
 
 LayerPager::~LayerPager() = default;
 
@@ -150,127 +150,157 @@ void LayerPager::settle(std::vector<std::shared_ptr<Waiter>>& waiters, const Sta
   for (const auto& waiter : waiters) waiter->finish(status);
 }
 
-void LayerPager::on_span(size_t span, ByteView tar) {
+void LayerPager::on_span(const Flight& flight, size_t span, ByteView tar) {
   Status written = layer_->write_span(span, tar);
-  if (!written.ok()) {
-    // Readers come first: they get the bytes from memory.
-    context_.counters().store_full++;
-    keep_aside(span, tar);
-    MutexLock lock(mutex_);
-    write_error_ = std::move(written).error();
-  } else {
+  if (written.ok()) {
     // In order, the proof of the diffID costs no read.
     if (proof_mutex_.try_lock()) {
-      if (proof_next_ == span && !proven_) {
+      if (proof_next_ == span) {
         proof_.update(tar);
         ++proof_next_;
       }
       proof_mutex_.unlock();
     }
+  } else {
+    context_.counters().store_full++;
   }
   std::vector<std::shared_ptr<Waiter>> waiters;
   {
     MutexLock lock(mutex_);
-    if (auto it = pending_.find(span); it != pending_.end()) {
+    if (auto it = pending_.find(span); it != pending_.end() && it->second.flight.get() == &flight) {
       waiters = std::move(it->second.waiters);
       pending_.erase(it);
+    }
+    const auto background = background_.find(&flight);
+    if (written.ok()) {
+      forget_aside(span);
+    } else if (background == background_.end() || !waiters.empty()) {
+      // Readers come first: they get the bytes from memory.
+      keep_aside(span, tar);
+    }
+    if (!written.ok() && background != background_.end()) {
+      background->second.not_kept = std::move(written).error();
     }
   }
   settle(waiters, {});
 }
 
-void LayerPager::on_flight_end(const Run& run, net::Priority, Status status) {
-  // For readers the flight succeeded; for the background load it must not
-  // look so, or it would fetch the same spans for ever.
-  std::optional<Error> not_kept;
+void LayerPager::on_flight_end(const Flight& flight, Status status) {
   std::vector<std::shared_ptr<Waiter>> waiters;
-  Completion done;
+  std::optional<BackgroundRun> background;
   {
     MutexLock lock(mutex_);
-    for (size_t span = run.first; span < run.last; ++span) {
+    for (size_t span = flight.run().first; span < flight.run().last; ++span) {
       auto it = pending_.find(span);
-      if (it == pending_.end() || it->second.flight->run().first != run.first) continue;
+      if (it == pending_.end() || it->second.flight.get() != &flight) continue;
       std::move(it->second.waiters.begin(), it->second.waiters.end(), std::back_inserter(waiters));
       pending_.erase(it);
     }
-    if (auto it = background_.find(run.first); it != background_.end()) {
-      done = std::move(it->second);
+    if (auto it = background_.find(&flight); it != background_.end()) {
+      background = std::move(it->second);
       background_.erase(it);
     }
-    not_kept = std::exchange(write_error_, std::nullopt);
-    if (!status.ok() || not_kept) background_cursor_ = std::min(background_cursor_, run.first);
   }
   settle(waiters, status);
-  if (!done) return;
-  if (status.ok() && not_kept) status = std::move(*not_kept);
-  done(std::move(status));
+  if (!background) return;
+  if (status.ok() && background->not_kept) status = std::move(*background->not_kept);
+  background->done(std::move(status));
+}
+
+// From where the last run ended; from the start again once nothing is left
+// behind that: flights fail, and claims are taken back.
+std::optional<Run> LayerPager::next_background_run() {
+  const index::LayerIndex& index = *layer_->index();
+  const size_t count = index.spans.size();
+  auto is_free = [&](size_t span) {
+    return !layer_->presence().test(span) && !pending_.contains(span);
+  };
+  auto first_free = [&](size_t span) {
+    while ((span = layer_->presence().first_missing(span, count)) < count && !is_free(span)) ++span;
+    return span;
+  };
+  size_t first = first_free(background_cursor_);
+  if (first == count) first = first_free(0);
+  if (first == count) return std::nullopt;
+  const uint64_t begin = index.spans[first].start.compressed_bit / 8;
+  Run run{first, first + 1};
+  while (run.last < count && is_free(run.last) &&
+         index.spans[run.last].start.compressed_bit / 8 - begin < context_.options().background_run) {
+    ++run.last;
+  }
+  background_cursor_ = run.last;
+  return run;
 }
 
 bool LayerPager::start_background_run(Completion done) {
-  const index::LayerIndex& index = *layer_->index();
   std::shared_ptr<Flight> flight;
   {
     MutexLock lock(mutex_);
-    if (origins_.empty() || layer_->complete()) return false;
-    const size_t count = index.spans.size();
-    size_t first = background_cursor_;
-    for (;;) {
-      first = layer_->presence().first_missing(first, count);
-      if (first == count) return false;
-      if (!pending_.contains(first)) break;
-      ++first;
-    }
-    const uint64_t begin = index.spans[first].start.compressed_bit / 8;
-    Run run{first, first + 1};
-    while (run.last < count && !layer_->presence().test(run.last) && !pending_.contains(run.last) &&
-           index.spans[run.last].start.compressed_bit / 8 - begin < context_.options().background_run) {
-      ++run.last;
-    }
-    background_cursor_ = run.last;
-    flight = make_flight(run, net::Priority::background);
-    background_.emplace(run.first, std::move(done));
+    if (origins_.empty() || settled() || context_.stopping()) return false;
+    const std::optional<Run> run = next_background_run();
+    if (!run) return false;
+    flight = make_flight(*run, net::Priority::background);
+    background_[flight.get()].done = std::move(done);
   }
   flight->start();
   return true;
 }
 
-bool LayerPager::settled() const {
-  return proven_ || layer_->complete() || layer_->quarantined();
-}
+bool LayerPager::settled() const { return layer_->complete() || layer_->quarantined(); }
 
 void LayerPager::advance_proof() {
-  MutexLock lock(proof_mutex_);
+  proof_wanted_.store(true);
+  while (proof_wanted_.load()) {
+    if (!proof_mutex_.try_lock()) return;
+    proof_wanted_.store(false);
+    prove();
+    proof_mutex_.unlock();
+  }
+}
+
+// Whether all of the tar has been hashed.
+bool LayerPager::hash_present_spans() {
   const index::LayerIndex& index = *layer_->index();
-  if (proven_) return;
   Bytes tar;
   for (; proof_next_ < index.spans.size(); ++proof_next_) {
-    if (!layer_->presence().test(proof_next_)) return;
+    if (!layer_->presence().test(proof_next_)) return false;
     tar.resize(index.span_end(proof_next_) - index.spans[proof_next_].uncompressed_begin);
     if (Status status = layer_->read_span(proof_next_, tar); !status.ok()) {
-      log::warn("cannot read back a span of a layer", {{"layer", layer_->id()},
-                                                       {"why", status.error().message}});
-      return;
+      log::warn("cannot read back a span of a layer",
+                {{"layer", layer_->id()}, {"why", status.error().message}});
+      return false;
+    }
+    if (sha256(tar) != index.spans[proof_next_].digest) {
+      log::warn("a span of a layer changed on disk and will be fetched again",
+                {{"layer", layer_->id()}, {"span", proof_next_}});
+      layer_->drop_span(proof_next_);
+      return false;
     }
     proof_.update(tar);
   }
-  proven_ = true;
-  const oci::Digest found(proof_.finish());
-  if (found != index.diff_id) {
-    const std::string reason = "the whole tar has diffID " + found.str() +
+  return true;
+}
+
+void LayerPager::prove() {
+  if (settled() || !hash_present_spans()) return;
+  if (!proof_result_) proof_result_ = oci::Digest(proof_.finish());
+  const index::LayerIndex& index = *layer_->index();
+  if (*proof_result_ != index.diff_id) {
+    const std::string reason = "the whole tar has diffID " + proof_result_->str() +
                                ", but its index says " + index.diff_id.str();
     log::error("a layer's index lied: the layer is quarantined",
                {{"layer", index.layer_digest.str()}, {"why", reason}});
     static_cast<void>(layer_->quarantine(reason));
     return;
   }
-  if (Status status = layer_->mark_complete(); !status.ok()) {
-    log::warn("a layer is whole but cannot be marked so",
-              {{"layer", layer_->id()}, {"why", status.error().message}});
-  }
+  const Status marked = layer_->mark_complete();
+  // failed_precondition: claims were taken back; their spans come again.
+  if (marked.ok() || marked.error().code == Code::failed_precondition) return;
+  log::warn("a layer is whole but cannot be marked so",
+            {{"layer", layer_->id()}, {"why", marked.error().message}});
 }
 
 void LayerPager::keep_aside(size_t span, ByteView tar) {
-  MutexLock lock(mutex_);
   if (aside_.emplace(span, std::make_shared<const Bytes>(tar.begin(), tar.end())).second) {
     aside_order_.push_back(span);
   }
@@ -280,22 +310,28 @@ void LayerPager::keep_aside(size_t span, ByteView tar) {
   }
 }
 
+void LayerPager::forget_aside(size_t span) {
+  if (aside_.erase(span) > 0) std::erase(aside_order_, span);
+}
+
 Status LayerPager::copy_out(uint64_t data_offset, std::span<uint8_t> out) {
   if (layer_->has_data(data_offset, out.size())) return layer_->read_data(data_offset, out);
-  // What is on disk, then over it what had no room there. Bytes of the data
-  // file that belong to no span, or to none that is missing, are right already.
-  RETURN_IF_ERROR(layer_->read_data(data_offset, out));
+  // What the disk has no room for, noted before the disk is read: a span that
+  // is written meanwhile would be read too early.
+  std::vector<std::pair<size_t, std::shared_ptr<const Bytes>>> from_memory;
   const auto [first, last] = layer_->spans_of(data_offset, out.size());
   for (size_t span = first; span < last; ++span) {
+    MutexLock lock(mutex_);
     if (layer_->presence().test(span)) continue;
-    std::shared_ptr<const Bytes> tar;
-    {
-      MutexLock lock(mutex_);
-      if (auto it = aside_.find(span); it != aside_.end()) tar = it->second;
+    const auto it = aside_.find(span);
+    if (it == aside_.end()) {
+      return Error(Code::unavailable, "the disk could not keep the bytes and they are gone again");
     }
-    if (tar == nullptr) return Error(Code::unavailable, "the disk is full and the bytes are gone again");
-    copy_from_aside(*tar, span, data_offset, out);
+    from_memory.emplace_back(span, it->second);
   }
+  // Bytes of the data file that belong to no span are right already.
+  RETURN_IF_ERROR(layer_->read_data(data_offset, out));
+  for (const auto& [span, tar] : from_memory) copy_from_aside(*tar, span, data_offset, out);
   return {};
 }
 
@@ -324,6 +360,18 @@ void LayerPager::cancel_all() {
   {
     MutexLock lock(mutex_);
     for (const auto& [span, pending] : pending_) flights.push_back(pending.flight);
+  }
+  for (const auto& flight : flights) flight->cancel();
+}
+
+void LayerPager::cancel_unwanted() {
+  std::set<std::shared_ptr<Flight>> flights;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [span, pending] : pending_) flights.insert(pending.flight);
+    for (const auto& [span, pending] : pending_) {
+      if (!pending.waiters.empty()) flights.erase(pending.flight);
+    }
   }
   for (const auto& flight : flights) flight->cancel();
 }

@@ -21,7 +21,7 @@ namespace pagein::fetch {
 //  P1 At most one flight brings a span at a time; all who want it wait for it.
 //  P2 A failed flight is never remembered: the next read tries anew.
 //  P3 Each completion is called exactly once, without a lock held, on a worker
-//     thread or inside want().
+//     thread or inside want(); with `cancelled` where the context stops first.
 class LayerPager : public FlightOwner, public std::enable_shared_from_this<LayerPager> {
  public:
   using Completion = std::function<void(Status)>;
@@ -49,24 +49,29 @@ class LayerPager : public FlightOwner, public std::enable_shared_from_this<Layer
   // unavailable if even that is gone (want it again).
   Status copy_out(uint64_t data_offset, std::span<uint8_t> out);
 
-  // Starts one background flight over the first spans that are missing and on
-  // no flight yet; false if there are none, or there is nowhere to fetch from.
-  // `done` comes on a worker thread.
+  // Starts one background flight over spans that are missing and on no flight
+  // yet, the first of them as a rule; false if there are none, nowhere to fetch
+  // from, or no use. `done` comes on a worker thread; an error also where the
+  // disk could not keep what came.
   bool start_background_run(Completion done);
-  // Nothing left to fetch, and the diffID was compared (or failed to).
+  // Complete or quarantined: nothing is left to do.
   bool settled() const;
   // Hashes what is present in order, up to the first gap; at the end of the
-  // tar marks the layer complete or quarantines it. Blocks on disk: for worker
-  // threads. Called after each background flight and by whoever finds a layer
-  // full but not complete.
+  // tar marks the layer complete or quarantines it. Where that cannot be made
+  // durable, or bytes read back from the disk are not those that were written
+  // (they are dropped, and it is no fault of the index), the layer stays
+  // unsettled: load and call again. Blocks on disk: for background workers.
+  // Returns at once while another thread is at it, which goes on for us.
   void advance_proof();
 
   // Ends all flights soon; their waiters get `cancelled`.
   void cancel_all();
+  // Those that nobody waits for.
+  void cancel_unwanted();
 
   // FlightOwner
-  void on_span(size_t span, ByteView tar) override;
-  void on_flight_end(const Run& run, net::Priority priority, Status status) override;
+  void on_span(const Flight& flight, size_t span, ByteView tar) override;
+  void on_flight_end(const Flight& flight, Status status) override;
 
  private:
   struct Waiter;
@@ -81,7 +86,11 @@ class LayerPager : public FlightOwner, public std::enable_shared_from_this<Layer
   std::shared_ptr<Flight> make_flight(Run run, net::Priority priority) REQUIRES(mutex_);
   Run read_ahead(Run run) REQUIRES(mutex_);
   static void settle(std::vector<std::shared_ptr<Waiter>>& waiters, const Status& status);
-  void keep_aside(size_t span, ByteView tar);
+  std::optional<Run> next_background_run() REQUIRES(mutex_);
+  void keep_aside(size_t span, ByteView tar) REQUIRES(mutex_);
+  void forget_aside(size_t span) REQUIRES(mutex_);
+  void prove() REQUIRES(proof_mutex_);
+  bool hash_present_spans() REQUIRES(proof_mutex_);
   void copy_from_aside(const Bytes& tar, size_t span, uint64_t data_offset,
                        std::span<uint8_t> out) const;
 
@@ -91,9 +100,14 @@ class LayerPager : public FlightOwner, public std::enable_shared_from_this<Layer
   mutable Mutex mutex_;
   std::vector<LayerOrigin> origins_ GUARDED_BY(mutex_);
   std::unordered_map<size_t, Pending> pending_ GUARDED_BY(mutex_);
-  // Completion of each background flight, by its first span.
-  std::map<size_t, Completion> background_ GUARDED_BY(mutex_);
-  size_t background_cursor_ GUARDED_BY(mutex_) = 0;
+  // A background flight (also once promoted), and why the disk refused what it
+  // brought: it must not look like a success, or it would be repeated for ever.
+  struct BackgroundRun {
+    Completion done;
+    std::optional<Error> not_kept;
+  };
+  std::unordered_map<const Flight*, BackgroundRun> background_ GUARDED_BY(mutex_);
+  size_t background_cursor_ GUARDED_BY(mutex_) = 0;  // where to look first
   // Sequential readers: where one is expected next, and how much it got.
   struct Stream {
     size_t next = 0;
@@ -104,12 +118,12 @@ class LayerPager : public FlightOwner, public std::enable_shared_from_this<Layer
   // Spans that the disk had no room for, newest last.
   std::map<size_t, std::shared_ptr<const Bytes>> aside_ GUARDED_BY(mutex_);
   std::deque<size_t> aside_order_ GUARDED_BY(mutex_);
-  std::optional<Error> write_error_ GUARDED_BY(mutex_);  // since the last flight's end
 
   Mutex proof_mutex_;  // held while hashing: only one worker proves
   Sha256 proof_ GUARDED_BY(proof_mutex_);
   size_t proof_next_ GUARDED_BY(proof_mutex_) = 0;
-  std::atomic<bool> proven_{false};
+  std::optional<oci::Digest> proof_result_ GUARDED_BY(proof_mutex_);
+  std::atomic<bool> proof_wanted_{false};
 };
 
 }  // namespace pagein::fetch

@@ -34,7 +34,12 @@ Status Node::open(std::vector<mount::StoredFd> fds) {
   fetch::BackgroundOptions background_options;
   background_options.max_flights = config_.fetch.background_flights;
   background_ = std::make_unique<fetch::Background>(
-      *context_, session_->client_ptr(), background_options,
+      *context_,
+      [client = session_->client_ptr()](std::chrono::milliseconds delay,
+                                        std::function<void()> task) {
+        client->run_after(delay, std::move(task));
+      },
+      background_options,
       [this](const std::shared_ptr<fetch::LayerPager>& pager) { on_settled(pager); });
   RETURN_IF_ERROR(open_mounts(std::move(fds)));
   restore_manual();

@@ -70,6 +70,8 @@ class Layer {
   // index().spans[span].digest, and claims it. exhausted where the disk is
   // full: nothing is claimed and the layer stays as good as it was.
   Status write_span(size_t span, ByteView tar);
+  // Takes a claim back: the span's bytes turned out not to be right.
+  void drop_span(size_t span) { presence_->drop(span); }
   // The span's tar bytes again, from data and rest. Precondition: present and
   // not complete.
   Status read_span(size_t span, std::span<uint8_t> out) const;
