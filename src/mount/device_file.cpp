@@ -35,4 +35,6 @@ void ReadReply::error(int error) {
   if (auto sink = std::exchange(sink_, nullptr)) sink->finish_error(unique_, length_, error);
 }
 
+void ReadReply::leave() { sink_.reset(); }
+
 }  // namespace pagein::mount

@@ -49,6 +49,9 @@ class ReadReply {
   void file(int fd, uint64_t offset);
   // A positive errno; anything else is sent as EIO.
   void error(int error);
+  // No answer from this process: the kernel keeps the read for a successor that
+  // takes the connection over, and fails it if none does. For a stop only.
+  void leave();
 
   static constexpr size_t kMaxPieces = 64;
 

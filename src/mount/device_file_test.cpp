@@ -52,6 +52,16 @@ TEST(ReadReply, UnansweredIsEio) {  // R1
   EXPECT_EQ(sink->answers, 3);
 }
 
+TEST(ReadReply, LeftToASuccessorIsNotAnswered) {
+  auto sink = std::make_shared<RecordingSink>();
+  {
+    ReadReply reply(sink, 1, 4);
+    reply.leave();
+    reply.error(EIO);
+  }
+  EXPECT_EQ(sink->answers, 0);
+}
+
 TEST(ReadReply, AnotherLengthIsEio) {  // R2
   for (const char* bytes : {"", "abc", "abcde"}) {
     auto sink = std::make_shared<RecordingSink>();

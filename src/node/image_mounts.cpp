@@ -1,6 +1,9 @@
 #include "node/image_mounts.h"
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
+#include <set>
 
 #include "base/log.h"
 #include "base/sha256.h"
@@ -16,11 +19,36 @@ constexpr const char* kRecordFile = "image.json";
 constexpr const char* kMetadataFile = "meta.erofs";
 constexpr uint64_t kMaxRecordFile = 64 << 20;
 
-std::string chain_key(const PinRequest& request) {
-  std::string text = request.remote_below ? "remote-below\n" : "";
-  for (const std::string& layer : request.layers) text += layer + "\n";
-  for (const std::string& dir : request.below) text += "below " + dir + "\n";
+std::string chain_key(const std::vector<std::string>& layers, const std::vector<std::string>& below,
+                      bool remote_below) {
+  std::string text = remote_below ? "remote-below\n" : "";
+  for (const std::string& layer : layers) text += layer + "\n";
+  for (const std::string& dir : below) text += "below " + dir + "\n";
   return oci::Digest::of(as_bytes(text)).hex().substr(0, 32);
+}
+
+// The generation whose mount point a name in a chain's folder is.
+std::optional<uint64_t> parse_generation(const std::string& name) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), value);
+  if (error != std::errc() || end != name.data() + name.size()) return std::nullopt;
+  return value;
+}
+
+// Mount points in the folder that are not among `known`: left by a crash
+// before they were recorded, or by a record that is damaged.
+void unmount_strays(const std::filesystem::path& dir, const std::set<uint64_t>& known) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(dir, ignored)) {
+    const auto generation = parse_generation(entry.path().filename());
+    if (!generation || known.contains(*generation)) continue;
+    Status status = mount::unmount(entry.path(), mount::UnmountMode::lazy);
+    if (!status.ok()) {
+      log::warn("cannot unmount what an earlier run left",
+                {{"folder", entry.path().native()}, {"why", status.error().message}});
+    }
+    std::filesystem::remove(entry.path(), ignored);  // only if empty
+  }
 }
 
 }  // namespace
@@ -52,7 +80,7 @@ std::vector<std::shared_ptr<ImageMounts::Chain>> ImageMounts::chains() const {
 }
 
 std::shared_ptr<ImageMounts::Chain> ImageMounts::chain_of(const PinRequest& request) {
-  const std::string key = chain_key(request);
+  const std::string key = chain_key(request.layers, request.below, request.remote_below);
   MutexLock lock(mutex_);
   std::shared_ptr<Chain>& chain = chains_[key];
   if (chain == nullptr) {
@@ -143,43 +171,49 @@ Result<ImageMounts::Mounted> ImageMounts::make_mount(
 }
 
 Result<std::filesystem::path> ImageMounts::pin(const PinRequest& request) {
-  const std::shared_ptr<Chain> chain = chain_of(request);
-  MutexLock lock(chain->mutex);
-  for (Mounted& mounted : chain->mounts) {
+  for (;;) {
+    const std::shared_ptr<Chain> chain = chain_of(request);
+    MutexLock lock(chain->mutex);
+    if (!chain->forgotten) return pin_chain(*chain, request);
+  }
+}
+
+Result<std::filesystem::path> ImageMounts::pin_chain(Chain& chain, const PinRequest& request) {
+  for (Mounted& mounted : chain.mounts) {
     if (mounted.mount != nullptr && mounted.record.holders.contains(request.holder)) {
-      return target_of(*chain, mounted.record.generation);
+      return target_of(chain, mounted.record.generation);
     }
   }
-  ASSIGN_OR_RETURN(auto pagers, pagers_of(chain->record));
+  ASSIGN_OR_RETURN(auto pagers, pagers_of(chain.record));
   std::vector<bool> local;
   for (const auto& pager : pagers) local.push_back(pager->layer().complete());
   const bool all_local = std::find(local.begin(), local.end(), false) == local.end();
 
   Mounted* newest = nullptr;
   uint64_t generation = 1;
-  for (Mounted& mounted : chain->mounts) {
+  for (Mounted& mounted : chain.mounts) {
     generation = std::max(generation, mounted.record.generation + 1);
     if (mounted.mount != nullptr) newest = &mounted;
   }
   if (newest == nullptr || (all_local && newest->record.state.needs_daemon)) {
-    if (!chain->merged) RETURN_IF_ERROR(merge(*chain, pagers, request.remote_below));
+    if (!chain.merged) RETURN_IF_ERROR(merge(chain, pagers, request.remote_below));
     MountRecord record;
     record.generation = generation;
     record.local = std::move(local);
-    ASSIGN_OR_RETURN(Mounted mounted, make_mount(*chain, std::move(record), std::move(pagers)));
-    chain->mounts.push_back(std::move(mounted));
-    newest = &chain->mounts.back();
+    ASSIGN_OR_RETURN(Mounted mounted, make_mount(chain, std::move(record), std::move(pagers)));
+    chain.mounts.push_back(std::move(mounted));
+    newest = &chain.mounts.back();
   }
   newest->record.holders.insert(request.holder);
-  if (Status saved = save(*chain); !saved.ok()) {
+  if (Status saved = save(chain); !saved.ok()) {
     newest->record.holders.erase(request.holder);
-    if (newest->record.holders.empty()) unmount(*chain, *newest);
+    if (newest->record.holders.empty()) unmount(chain, *newest);
     return saved.error();
   }
   for (const auto& pager : newest->pagers) {
     if (!pager->settled() && options_.load_rest) options_.load_rest(pager);
   }
-  return target_of(*chain, newest->record.generation);
+  return target_of(chain, newest->record.generation);
 }
 
 void ImageMounts::unmount(Chain& chain, Mounted& mounted) {
@@ -231,16 +265,19 @@ void ImageMounts::release_others(const std::string& prefix, const std::set<std::
 }
 
 void ImageMounts::forget_layer(const std::string& id) {
-  MutexLock lock(mutex_);
-  std::erase_if(chains_, [&](const auto& item) {
-    Chain& chain = *item.second;
-    MutexLock chain_lock(chain.mutex);
-    const auto& ids = chain.record.layers;
-    if (!chain.mounts.empty() || std::find(ids.begin(), ids.end(), id) == ids.end()) return false;
-    std::error_code ignored;
-    std::filesystem::remove_all(chain.dir, ignored);
-    return true;
-  });
+  for (const auto& chain : chains()) {
+    {
+      MutexLock lock(chain->mutex);
+      const auto& ids = chain->record.layers;
+      if (!chain->mounts.empty() || std::find(ids.begin(), ids.end(), id) == ids.end()) continue;
+      std::error_code ignored;
+      std::filesystem::remove_all(chain->dir, ignored);
+      chain->forgotten = true;  // for who has found it and waits for its lock
+    }
+    MutexLock lock(mutex_);
+    const auto it = chains_.find(chain->key);
+    if (it != chains_.end() && it->second == chain) chains_.erase(it);
+  }
 }
 
 Status ImageMounts::save(Chain& chain) {
@@ -259,12 +296,18 @@ Status ImageMounts::restore(std::vector<mount::StoredFd> stored) {
   RETURN_IF_ERROR(make_dirs(images, 0700));
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(images, error)) {
+    std::error_code ignored;
+    if (!entry.is_directory(ignored)) continue;
     auto chain = std::make_shared<Chain>();
     chain->key = entry.path().filename();
     chain->dir = entry.path();
     if (Status status = restore_chain(*chain, fds); !status.ok()) {
-      log::warn("an image's mounts cannot be continued",
+      log::warn("an image's mounts cannot be continued and are taken away",
                 {{"folder", chain->dir.native()}, {"why", status.error().message}});
+      unmount_strays(chain->dir, {});
+      std::filesystem::remove(chain->dir / kRecordFile, ignored);
+      std::filesystem::remove(chain->dir / kMetadataFile, ignored);
+      std::filesystem::remove(chain->dir, ignored);
       continue;
     }
     MutexLock lock(mutex_);
@@ -278,62 +321,86 @@ Status ImageMounts::restore(std::vector<mount::StoredFd> stored) {
   return {};
 }
 
-Status ImageMounts::restore_chain(Chain& chain, std::map<std::string, UniqueFd>& fds) {
+Status ImageMounts::restore_chain(Chain& chain, Fds& fds) {
   MutexLock lock(chain.mutex);
   ASSIGN_OR_RETURN(const std::string text, read_file(chain.dir / kRecordFile, kMaxRecordFile));
   ASSIGN_OR_RETURN(chain.record, parse_image_record(text));
-  chain.merged = std::filesystem::exists(chain.dir / kMetadataFile);
-  std::vector<MountRecord> records = std::exchange(chain.record.mounts, {});
-  Result<std::vector<std::shared_ptr<fetch::LayerPager>>> pagers = pagers_of(chain.record);
-  for (MountRecord& record : records) {
-    const std::filesystem::path target = target_of(chain, record.generation);
-    Mounted mounted;
-    mounted.record = record;
-    if (pagers.ok()) mounted.pagers = *pagers;
-    ASSIGN_OR_RETURN(const bool is_mounted, mount::is_mount_point(target));
-    UniqueFd fd = std::move(fds[fd_name(chain, record.generation)]);
-    if (is_mounted && pagers.ok() && (!record.state.needs_daemon || fd.valid())) {
-      auto adopted = engine_.adopt(spec_of(chain, record, *pagers), std::move(fd), record.state);
-      if (adopted.ok()) {
-        mounted.mount = *std::move(adopted);
-      } else {
-        log::warn("a mount of the last run cannot be continued: its readers get errors",
-                  {{"image", chain.record.name}, {"why", adopted.error().message}});
-      }
-    } else if (is_mounted) {
-      log::warn("a mount of the last run has no server any more: its readers get errors",
-                {{"image", chain.record.name},
-                 {"why", pagers.ok() ? "its descriptor was not kept" : pagers.error().message}});
-    }
-    chain.mounts.push_back(std::move(mounted));
-    // Dead, or taken away by a reboot: mounted anew for whoever still holds it.
-    Mounted& last = chain.mounts.back();
-    if (last.mount == nullptr) {
-      static_cast<void>(mount::unmount(target, mount::UnmountMode::lazy));
-      if (last.record.holders.empty() || !pagers.ok() || !chain.merged) {
-        chain.mounts.pop_back();
-        continue;
-      }
-      for (size_t i = 0; i < pagers->size(); ++i) record.local[i] = (*pagers)[i]->layer().complete();
-      auto again = make_mount(chain, record, *pagers);
-      if (again.ok()) {
-        last = *std::move(again);
-      } else {
-        log::warn("an image cannot be mounted again", {{"image", chain.record.name},
-                                                       {"why", again.error().message}});
-        chain.mounts.pop_back();
-        continue;
-      }
-    }
-    if (last.record.holders.empty()) {
-      unmount(chain, last);
-      continue;
-    }
-    for (const auto& pager : last.pagers) {
-      if (!pager->settled() && options_.load_rest) options_.load_rest(pager);
-    }
+  const auto& layers = chain.record.layers;
+  const auto& below = chain.record.below;
+  if (chain.key != chain_key(layers, below, false) && chain.key != chain_key(layers, below, true)) {
+    return Error(Code::corrupt_input, "its record is one of another image");
   }
+  std::error_code ignored;
+  chain.merged = std::filesystem::exists(chain.dir / kMetadataFile, ignored);
+  std::vector<MountRecord> records = std::exchange(chain.record.mounts, {});
+  std::set<uint64_t> known;
+  for (const MountRecord& record : records) known.insert(record.generation);
+  unmount_strays(chain.dir, known);
+  const auto pagers = pagers_of(chain.record);
+  for (MountRecord& record : records) restore_mount(chain, std::move(record), pagers, fds);
   return save(chain);
+}
+
+void ImageMounts::restore_mount(
+    Chain& chain, MountRecord record,
+    const Result<std::vector<std::shared_ptr<fetch::LayerPager>>>& pagers, Fds& fds) {
+  const std::filesystem::path target = target_of(chain, record.generation);
+  Mounted mounted;
+  mounted.mount = adopt(chain, record, pagers, fds);
+  if (mounted.mount != nullptr) {
+    mounted.record = std::move(record);
+    mounted.pagers = *pagers;
+  } else {
+    // Dead, or taken away by a reboot: mounted anew for whoever still holds it.
+    static_cast<void>(mount::unmount(target, mount::UnmountMode::lazy));
+    std::error_code ignored;
+    std::filesystem::remove(target, ignored);
+    if (record.holders.empty() || !pagers.ok() || !chain.merged) return;
+    for (size_t i = 0; i < pagers->size(); ++i) {
+      record.local[i] = (*pagers)[i]->layer().complete();
+    }
+    auto again = make_mount(chain, std::move(record), *pagers);
+    if (!again.ok()) {
+      log::warn("an image cannot be mounted again",
+                {{"image", chain.record.name}, {"why", again.error().message}});
+      return;
+    }
+    mounted = *std::move(again);
+  }
+  chain.mounts.push_back(std::move(mounted));
+  Mounted& last = chain.mounts.back();
+  if (last.record.holders.empty()) return unmount(chain, last);
+  for (const auto& pager : last.pagers) {
+    if (!pager->settled() && options_.load_rest) options_.load_rest(pager);
+  }
+}
+
+// Null where the mount is gone, or nobody can serve it any more.
+std::unique_ptr<mount::ImageMount> ImageMounts::adopt(
+    const Chain& chain, const MountRecord& record,
+    const Result<std::vector<std::shared_ptr<fetch::LayerPager>>>& pagers, Fds& fds) {
+  const std::string name = fd_name(chain, record.generation);
+  UniqueFd fd;
+  if (const auto it = fds.find(name); it != fds.end()) fd = std::move(it->second);
+  const bool had_fd = fd.valid();
+  auto attempt = [&]() -> Result<std::unique_ptr<mount::ImageMount>> {
+    ASSIGN_OR_RETURN(const bool is_mounted,
+                     mount::is_mount_point(target_of(chain, record.generation)));
+    if (!is_mounted) return Error(Code::not_found, "it is not mounted");
+    if (!pagers.ok()) return pagers.error();
+    if (record.state.needs_daemon && !had_fd) {
+      return Error(Code::failed_precondition, "its descriptor was not kept");
+    }
+    return engine_.adopt(spec_of(chain, record, *pagers), std::move(fd), record.state);
+  };
+  auto adopted = attempt();
+  if (adopted.ok()) return *std::move(adopted);
+  if (adopted.error().code != Code::not_found) {
+    log::warn("a mount of the last run cannot be continued: its readers get errors",
+              {{"image", chain.record.name}, {"why", adopted.error().message}});
+  }
+  if (had_fd) static_cast<void>(fd_store_.remove(name));
+  return nullptr;
 }
 
 std::vector<ImageMounts::ChainStatus> ImageMounts::list() const {

@@ -82,9 +82,12 @@ class ImageMounts {
     ImageRecord record GUARDED_BY(mutex);  // but for `mounts`, which are below
     std::vector<Mounted> mounts GUARDED_BY(mutex);
     bool merged GUARDED_BY(mutex) = false;  // meta.erofs is there and current
+    bool forgotten GUARDED_BY(mutex) = false;  // not in chains_ any more: look it up anew
   };
 
   std::shared_ptr<Chain> chain_of(const PinRequest& request);
+  Result<std::filesystem::path> pin_chain(Chain& chain, const PinRequest& request)
+      REQUIRES(chain.mutex);
   Status merge(Chain& chain, const std::vector<std::shared_ptr<fetch::LayerPager>>& pagers,
                bool remote_below) REQUIRES(chain.mutex);
   Result<Mounted> make_mount(Chain& chain, MountRecord record,
@@ -93,7 +96,15 @@ class ImageMounts {
   mount::ImageSpec spec_of(const Chain& chain, const MountRecord& record,
                            const std::vector<std::shared_ptr<fetch::LayerPager>>& pagers) const
       REQUIRES(chain.mutex);
-  Status restore_chain(Chain& chain, std::map<std::string, UniqueFd>& fds);
+  using Fds = std::map<std::string, UniqueFd>;
+  Status restore_chain(Chain& chain, Fds& fds);
+  void restore_mount(Chain& chain, MountRecord record,
+                     const Result<std::vector<std::shared_ptr<fetch::LayerPager>>>& pagers, Fds& fds)
+      REQUIRES(chain.mutex);
+  std::unique_ptr<mount::ImageMount> adopt(
+      const Chain& chain, const MountRecord& record,
+      const Result<std::vector<std::shared_ptr<fetch::LayerPager>>>& pagers, Fds& fds)
+      REQUIRES(chain.mutex);
   void unmount(Chain& chain, Mounted& mounted) REQUIRES(chain.mutex);
   Status save(Chain& chain) REQUIRES(chain.mutex);
   Result<std::vector<std::shared_ptr<fetch::LayerPager>>> pagers_of(const ImageRecord& record);

@@ -11,7 +11,8 @@ namespace pagein::node {
 
 // Answers from the layer's data file what is there, and what is missing when
 // it has come. `image` names the image in error logs. Thread-safe; never
-// blocks on the network.
+// blocks on the network. Reads that wait while the context stops are left to
+// the kernel, unanswered.
 std::shared_ptr<mount::DeviceFile> make_layer_device(fetch::Context& context,
                                                      std::shared_ptr<fetch::LayerPager> pager,
                                                      std::string image);

@@ -23,7 +23,9 @@ std::string format_origins(const std::vector<OriginRecord>& origins) {
                     {"index", origin.index.str()},
                     {"index_size", origin.index_size}});
   }
-  return nlohmann::json{{"version", 1}, {"origins", std::move(list)}}.dump(2) + "\n";
+  return nlohmann::json{{"version", 1}, {"origins", std::move(list)}}
+             .dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
+         "\n";
 }
 
 Result<std::vector<OriginRecord>> parse_origins(std::string_view text) {
@@ -130,6 +132,12 @@ Result<std::shared_ptr<fetch::LayerPager>> Layers::attach(std::shared_ptr<store:
 
 Result<std::shared_ptr<fetch::LayerPager>> Layers::add(ByteView head, const OriginRecord& origin) {
   ASSIGN_OR_RETURN(std::shared_ptr<store::Layer> layer, store_.create(head));
+  if (Status fits = fetch::check_span_sizes(*layer->index()); !fits.ok()) {
+    const std::string id = layer->id();
+    layer.reset();
+    static_cast<void>(store_.remove(id));
+    return fits.error();
+  }
   return attach(std::move(layer), &origin);
 }
 

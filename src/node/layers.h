@@ -38,7 +38,7 @@ class Layers {
                                               const std::filesystem::path& root);
 
   // The layer of this verified head, and one more place to fetch it from (the
-  // newest is asked first; a few are kept).
+  // newest is asked first; a few are kept). unsupported: spans too long to serve.
   Result<std::shared_ptr<fetch::LayerPager>> add(ByteView head, const OriginRecord& origin);
   // The same for a layer whose head is in the store already.
   Result<std::shared_ptr<fetch::LayerPager>> add_origin(const std::string& id,

@@ -5,6 +5,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "base/file.h"
@@ -14,37 +15,73 @@ namespace {
 
 constexpr size_t kMaxXattrBytes = 128 << 10;
 
-Result<std::vector<std::pair<std::string, std::string>>> read_xattrs(const std::string& path) {
+// An O_PATH descriptor has no attributes calls of its own.
+std::string path_of(const UniqueFd& fd) { return "/proc/self/fd/" + std::to_string(fd.get()); }
+
+Result<std::vector<std::pair<std::string, std::string>>> read_xattrs(const UniqueFd& directory) {
   std::vector<std::pair<std::string, std::string>> xattrs;
+  const std::string path = path_of(directory);
   std::string names(kMaxXattrBytes, '\0');
-  const ssize_t length = ::llistxattr(path.c_str(), names.data(), names.size());
+  const ssize_t length = ::listxattr(path.c_str(), names.data(), names.size());
   if (length < 0) {
     if (errno == ENOTSUP) return xattrs;
-    return errno_error(errno, "list extended attributes of " + path);
+    return errno_error(errno, "list extended attributes of a lower directory");
   }
   names.resize(static_cast<size_t>(length));
   for (size_t at = 0; at < names.size();) {
     const std::string name = names.c_str() + at;
     at += name.size() + 1;
     std::string value(kMaxXattrBytes, '\0');
-    const ssize_t size = ::lgetxattr(path.c_str(), name.c_str(), value.data(), value.size());
-    if (size < 0) return errno_error(errno, "read extended attribute " + name + " of " + path);
+    const ssize_t size = ::getxattr(path.c_str(), name.c_str(), value.data(), value.size());
+    if (size < 0) return errno_error(errno, "read extended attribute " + name);
     value.resize(static_cast<size_t>(size));
     xattrs.emplace_back(name, std::move(value));
   }
   return xattrs;
 }
 
-// Whether a component of `path` below `root` is something else than a
-// directory: then lower layers do not show through.
-bool hides(const std::string& root, std::string_view path) {
-  for (size_t end = path.find('/'); end != std::string_view::npos; end = path.find('/', end + 1)) {
-    struct stat st;
-    const std::string parent = root + "/" + std::string(path.substr(0, end));
-    if (::lstat(parent.c_str(), &st) != 0) return false;
-    if (!S_ISDIR(st.st_mode)) return true;
+// Whether nothing of lower layers shows inside (overlayfs.rst, "whiteouts and
+// opaque directories").
+bool is_opaque(const UniqueFd& directory) {
+  char value[2];
+  return ::getxattr(path_of(directory).c_str(), "trusted.overlay.opaque", value, sizeof value) == 1 &&
+         value[0] == 'y';
+}
+
+struct Found {
+  enum class What { directory, absent, hidden } what = What::absent;
+  UniqueFd fd;  // of the directory
+  struct stat st = {};
+};
+
+// One layer's folder. Goes down name by name and follows no symlink: one that
+// an image brings must not lead out of the folder.
+Result<Found> look_in(const std::string& root, std::string_view path) {
+  Found found;
+  bool opaque = false;
+  ASSIGN_OR_RETURN(found.fd, open_file(root, O_PATH | O_DIRECTORY));
+  if (::fstat(found.fd.get(), &found.st) != 0) return errno_error(errno, "stat " + root);
+  while (!path.empty()) {
+    const size_t slash = std::min(path.find('/'), path.size());
+    const std::string name(path.substr(0, slash));
+    path.remove_prefix(std::min(slash + 1, path.size()));
+    opaque = opaque || is_opaque(found.fd);
+    UniqueFd next(::openat(found.fd.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    if (!next && errno == ENOENT) {
+      found.what = opaque ? Found::What::hidden : Found::What::absent;
+      return found;
+    }
+    if (!next || ::fstat(next.get(), &found.st) != 0) {
+      return errno_error(errno, "look up " + name + " below " + root);
+    }
+    found.fd = std::move(next);
+    if (!S_ISDIR(found.st.st_mode)) {
+      found.what = Found::What::hidden;
+      return found;
+    }
   }
-  return false;
+  found.what = Found::What::directory;
+  return found;
 }
 
 }  // namespace
@@ -54,22 +91,18 @@ decltype(tree::MergeOptions::lower_directory) lower_directory_lookup(
   return [directories = std::move(directories)](
              std::string_view path) -> Result<std::optional<tree::LowerDirectory>> {
     for (const std::string& root : directories) {
-      const std::string full = root + "/" + std::string(path);
-      struct stat st;
-      if (::lstat(full.c_str(), &st) != 0) {
-        if (errno != ENOENT && errno != ENOTDIR) return errno_error(errno, "lstat " + full);
-        if (hides(root, path)) return std::nullopt;
-        continue;
-      }
-      if (!S_ISDIR(st.st_mode)) return std::nullopt;
-      tree::LowerDirectory found;
-      found.attributes.mode = static_cast<uint16_t>(st.st_mode & 07777);
-      found.attributes.uid = st.st_uid;
-      found.attributes.gid = st.st_gid;
-      found.attributes.mtime_sec = st.st_mtim.tv_sec;
-      found.attributes.mtime_nsec = static_cast<uint32_t>(st.st_mtim.tv_nsec);
-      ASSIGN_OR_RETURN(found.xattrs, read_xattrs(full));
-      return found;
+      ASSIGN_OR_RETURN(const Found found, look_in(root, path));
+      if (found.what == Found::What::absent) continue;
+      if (found.what == Found::What::hidden) return std::nullopt;
+      const struct stat& st = found.st;
+      tree::LowerDirectory directory;
+      directory.attributes.mode = static_cast<uint16_t>(st.st_mode & 07777);
+      directory.attributes.uid = st.st_uid;
+      directory.attributes.gid = st.st_gid;
+      directory.attributes.mtime_sec = st.st_mtim.tv_sec;
+      directory.attributes.mtime_nsec = static_cast<uint32_t>(st.st_mtim.tv_nsec);
+      ASSIGN_OR_RETURN(directory.xattrs, read_xattrs(found.fd));
+      return directory;
     }
     return std::nullopt;
   };

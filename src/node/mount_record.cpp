@@ -9,6 +9,7 @@ using nlohmann::json;
 
 constexpr int kVersion = 1;
 constexpr size_t kMaxItems = 100'000;
+constexpr uint64_t kMaxGeneration = UINT32_MAX;
 
 Error corrupt(std::string_view why) {
   return Error(Code::corrupt_input, "image record: " + std::string(why));
@@ -52,7 +53,7 @@ Result<uint64_t> number(const json* value, uint64_t max) {
 
 Result<MountRecord> parse_mount(const json& value, size_t layers) {
   MountRecord mount;
-  ASSIGN_OR_RETURN(mount.generation, number(member(value, "generation"), UINT64_MAX));
+  ASSIGN_OR_RETURN(mount.generation, number(member(value, "generation"), kMaxGeneration));
   const json* local = member(value, "local");
   if (local == nullptr || !local->is_array() || local->size() != layers) {
     return corrupt("\"local\" does not fit the layers");
@@ -105,6 +106,9 @@ Result<ImageRecord> parse_image_record(std::string_view text) {
   }
   for (const json& item : *mounts) {
     ASSIGN_OR_RETURN(MountRecord mount, parse_mount(item, record.layers.size()));
+    if (mount.generation <= (record.mounts.empty() ? 0 : record.mounts.back().generation)) {
+      return corrupt("the mounts are not in order");
+    }
     record.mounts.push_back(std::move(mount));
   }
   return record;

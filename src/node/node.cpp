@@ -94,7 +94,16 @@ Status Node::open_mounts(std::vector<mount::StoredFd> fds) {
   options.load_rest = [this](const std::shared_ptr<fetch::LayerPager>& pager) { load_rest(pager); };
   mounts_ = std::make_unique<ImageMounts>(*context_, *layers_, *engine_, fd_store_,
                                           std::move(options));
-  return mounts_->restore(std::move(fds));
+  RETURN_IF_ERROR(mounts_->restore(std::move(fds)));
+  MutexLock lock(mutex_);
+  for (const auto& chain : mounts_->list()) {
+    for (const MountRecord& record : chain.record.mounts) {
+      for (const std::string& holder : record.holders) {
+        if (holder.starts_with(kSnapshotHolder)) unclaimed_.insert(holder);
+      }
+    }
+  }
+  return {};
 }
 
 void Node::load_rest(const std::shared_ptr<fetch::LayerPager>& pager) {
@@ -134,9 +143,6 @@ void Node::stop() {
   // pending stay with the kernel for a successor.
   mounts_.reset();
   fuse_server_.reset();
-  if (layers_) {
-    for (const auto& pager : layers_->active()) pager->cancel_all();
-  }
   if (context_) context_->stop();
   if (store_) {
     if (Status status = store_->close_cleanly(); !status.ok()) {

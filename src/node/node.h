@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@
 #include "store/layer_store.h"
 
 namespace pagein::node {
+
+// Of the snapshotter's snapshots, as holders of mounts.
+inline constexpr const char* kSnapshotHolder = "snapshot-";
 
 // Implements what the snapshotter asks for, and images mounted by hand.
 // Thread-safe; calls may block on network and disk.
@@ -122,6 +126,8 @@ class Node : public snapshotter::RemoteBackend {
   mutable Mutex mutex_;
   std::map<std::string, std::shared_ptr<Served>> served_ GUARDED_BY(mutex_);
   std::deque<Decline> declines_ GUARDED_BY(mutex_);
+  // Snapshots that held mounts when the last run ended and have not asked yet.
+  std::set<std::string> unclaimed_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
   CondVar stop_wake_;
   std::thread syncer_;

@@ -167,7 +167,11 @@ Result<std::vector<std::string>> Node::mount_run(const snapshotter::RunRequest& 
   pin.layers = request.layers;
   pin.below = request.ordinary_below;
   pin.remote_below = request.remote_below;
-  pin.holder = "snapshot-" + request.holder;
+  pin.holder = kSnapshotHolder + request.holder;
+  {
+    MutexLock lock(mutex_);
+    unclaimed_.erase(pin.holder);
+  }
   if (const auto top = layers_->find(request.layers.back()); top.ok()) {
     pin.name = (*top)->origin_name();
   }
@@ -175,7 +179,7 @@ Result<std::vector<std::string>> Node::mount_run(const snapshotter::RunRequest& 
   return std::vector<std::string>{folder.native()};
 }
 
-void Node::release(const std::string& holder) { mounts_->release("snapshot-" + holder); }
+void Node::release(const std::string& holder) { mounts_->release(kSnapshotHolder + holder); }
 
 Result<snapshotter::Usage> Node::usage(const std::string& layer) {
   ASSIGN_OR_RETURN(const auto pager, layers_->find(layer));
@@ -184,11 +188,17 @@ Result<snapshotter::Usage> Node::usage(const std::string& layer) {
 
 void Node::remove_layer(const std::string& layer, const std::string& name) {
   mounts_->forget_layer(layer);
+  // Still read, by an image that was mounted by hand.
+  for (const auto& chain : mounts_->list()) {
+    const auto& ids = chain.record.layers;
+    if (chain.record.mounts.empty()) continue;
+    if (std::find(ids.begin(), ids.end(), layer) != ids.end()) return;
+  }
   std::shared_ptr<fetch::LayerPager> pager;
   if (auto found = layers_->find(layer); found.ok()) pager = *found;
   if (pager == nullptr) return;
   background_->remove(pager);
-  pager->cancel_all();
+  pager->cancel_unwanted();
   pager.reset();
   {
     // Nobody else shall hold it only because it was pulled lately.
@@ -202,6 +212,13 @@ void Node::remove_layer(const std::string& layer, const std::string& name) {
 }
 
 void Node::finish_reattach(const std::vector<std::string>& live_layers) {
+  std::set<std::string> unclaimed;
+  {
+    MutexLock lock(mutex_);
+    unclaimed.swap(unclaimed_);
+  }
+  // Their snapshots are gone: a crash came before the release.
+  for (const std::string& holder : unclaimed) mounts_->release(holder);
   collect_layers({live_layers.begin(), live_layers.end()});
 }
 
