@@ -95,8 +95,9 @@ Status Node::open_mounts(std::vector<mount::StoredFd> fds) {
   mounts_ = std::make_unique<ImageMounts>(*context_, *layers_, *engine_, fd_store_,
                                           std::move(options));
   RETURN_IF_ERROR(mounts_->restore(std::move(fds)));
+  const auto restored = mounts_->list();
   MutexLock lock(mutex_);
-  for (const auto& chain : mounts_->list()) {
+  for (const auto& chain : restored) {
     for (const MountRecord& record : chain.record.mounts) {
       for (const std::string& holder : record.holders) {
         if (holder.starts_with(kSnapshotHolder)) unclaimed_.insert(holder);
