@@ -207,18 +207,21 @@ void LayerPager::on_flight_end(const Flight& flight, Status status) {
   background->done(std::move(status));
 }
 
+bool LayerPager::is_free(size_t span) const {
+  return !layer_->presence().test(span) && !pending_.contains(span);
+}
+
+size_t LayerPager::first_free(size_t span) const {
+  const size_t count = layer_->index()->spans.size();
+  while ((span = layer_->presence().first_missing(span, count)) < count && !is_free(span)) ++span;
+  return span;
+}
+
 // From where the last run ended; from the start again once nothing is left
 // behind that: flights fail, and claims are taken back.
 std::optional<Run> LayerPager::next_background_run() {
   const index::LayerIndex& index = *layer_->index();
   const size_t count = index.spans.size();
-  auto is_free = [&](size_t span) {
-    return !layer_->presence().test(span) && !pending_.contains(span);
-  };
-  auto first_free = [&](size_t span) {
-    while ((span = layer_->presence().first_missing(span, count)) < count && !is_free(span)) ++span;
-    return span;
-  };
   size_t first = first_free(background_cursor_);
   if (first == count) first = first_free(0);
   if (first == count) return std::nullopt;

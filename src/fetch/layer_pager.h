@@ -83,6 +83,8 @@ class LayerPager : public FlightOwner, public std::enable_shared_from_this<Layer
              std::vector<LayerOrigin> origins);
 
   bool is_here(size_t span) const REQUIRES(mutex_);
+  bool is_free(size_t span) const REQUIRES(mutex_);  // not on disk, on no flight
+  size_t first_free(size_t span) const REQUIRES(mutex_);
   std::shared_ptr<Flight> make_flight(Run run, net::Priority priority) REQUIRES(mutex_);
   Run read_ahead(Run run) REQUIRES(mutex_);
   static void settle(std::vector<std::shared_ptr<Waiter>>& waiters, const Status& status);

@@ -383,21 +383,23 @@ std::unique_ptr<mount::ImageMount> ImageMounts::adopt(
   UniqueFd fd;
   if (const auto it = fds.find(name); it != fds.end()) fd = std::move(it->second);
   const bool had_fd = fd.valid();
-  auto attempt = [&]() -> Result<std::unique_ptr<mount::ImageMount>> {
-    ASSIGN_OR_RETURN(const bool is_mounted,
-                     mount::is_mount_point(target_of(chain, record.generation)));
-    if (!is_mounted) return Error(Code::not_found, "it is not mounted");
-    if (!pagers.ok()) return pagers.error();
-    if (record.state.needs_daemon && !had_fd) {
-      return Error(Code::failed_precondition, "its descriptor was not kept");
-    }
-    return engine_.adopt(spec_of(chain, record, *pagers), std::move(fd), record.state);
-  };
-  auto adopted = attempt();
-  if (adopted.ok()) return *std::move(adopted);
-  if (adopted.error().code != Code::not_found) {
+  Status problem;
+  if (auto is_mounted = mount::is_mount_point(target_of(chain, record.generation)); !is_mounted.ok()) {
+    problem = is_mounted.error();
+  } else if (!*is_mounted) {
+    problem = Error(Code::not_found, "it is not mounted");
+  } else if (!pagers.ok()) {
+    problem = Error(Code::failed_precondition, pagers.error().message);
+  } else if (record.state.needs_daemon && !had_fd) {
+    problem = Error(Code::failed_precondition, "its descriptor was not kept");
+  } else {
+    auto adopted = engine_.adopt(spec_of(chain, record, *pagers), std::move(fd), record.state);
+    if (adopted.ok()) return *std::move(adopted);
+    problem = adopted.error();
+  }
+  if (problem.error().code != Code::not_found) {
     log::warn("a mount of the last run cannot be continued: its readers get errors",
-              {{"image", chain.record.name}, {"why", adopted.error().message}});
+              {{"image", chain.record.name}, {"why", problem.error().message}});
   }
   if (had_fd) static_cast<void>(fd_store_.remove(name));
   return nullptr;

@@ -111,10 +111,10 @@ std::string Node::why_not(const snapshotter::LayerRequest& request, std::string*
   const std::shared_ptr<Served> entry = served(image_ref + " " + manifest->str());
   MutexLock lock(entry->mutex);
   if (!entry->loaded || net::Clock::now() >= entry->expires) {
-    Status status = [&]() -> Status {
-      ASSIGN_OR_RETURN(const auto source, registry::open_source(location, session_));
-      return load_served(*entry, *source, image_ref, reference->name(), *manifest);
-    }();
+    const auto source = registry::open_source(location, session_);
+    const Status status =
+        source.ok() ? load_served(*entry, **source, image_ref, reference->name(), *manifest)
+                    : Status(source.error());
     entry->loaded = true;
     entry->error = status.ok() ? "" : status.error().message;
     entry->expires = net::Clock::now();
