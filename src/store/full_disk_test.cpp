@@ -31,11 +31,18 @@ Status mount_small_disk(const std::filesystem::path& dir, size_t bytes) {
   return {};
 }
 
+// Before its folder can be removed.
+struct Unmounted {
+  const std::filesystem::path dir;
+  ~Unmounted() { ::umount2(dir.c_str(), MNT_DETACH); }
+};
+
 TEST(FullDisk, NothingIsClaimedAndItGoesOnOnceThereIsRoom) {
   const TempDir dir = must(TempDir::make("full-disk-"));
   if (const Status mounted = mount_small_disk(dir.path(), 1 << 20); !mounted.ok()) {
     GTEST_SKIP() << "needs the right to mount: " << mounted.error().message;
   }
+  const Unmounted at_the_end{dir.path()};
   const TestLayer made = make_test_layer(sample_tar());
   const auto ballast = dir.path() / "ballast";
   {
