@@ -93,8 +93,8 @@ def test_many_mounts_with_a_reader_each(proxy, pageind):
     hang = proxy.add(Hang(), kind="blob")
     readers = [lazy.Reader(point / "data") for point in points]
     try:
-        wait_until(lambda: pageind.metric("pagein_read_misses_total") >= MOUNTS, 20, "all reads wait")
-        assert hang.hits > 0
+        wait_until(lambda: pageind.metric("pagein_read_misses_total") >= MOUNTS and hang.hits > 0, 20,
+                   "all reads wait, for the registry too")
         for _ in range(3):
             pageind.kill9()
             pageind.start()
