@@ -71,6 +71,8 @@ void configure(Level level, Format format) {
                            : "%Y-%m-%dT%H:%M:%S.%e%z %^%l%$ %v");
 }
 
+bool enabled(Level level) { return logger().should_log(spd_level(level)); }
+
 void write(Level level, std::string_view message, Fields fields) {
   spdlog::logger& out = logger();
   if (!out.should_log(spd_level(level))) return;

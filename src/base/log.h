@@ -33,6 +33,9 @@ using Fields = std::initializer_list<Field>;
 // To standard error. Before the first call: text, level info.
 void configure(Level level, Format format);
 
+// For what is dear to put together.
+bool enabled(Level level);
+
 void write(Level level, std::string_view message, Fields fields = {});
 inline void debug(std::string_view m, Fields f = {}) { write(Level::debug, m, f); }
 inline void info(std::string_view m, Fields f = {}) { write(Level::info, m, f); }

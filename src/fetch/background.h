@@ -11,7 +11,7 @@
 namespace pagein::fetch {
 
 struct BackgroundOptions {
-  size_t max_flights = 4;  // at once, over all layers
+  size_t max_flights = 2;  // at once, over all layers
   // While demand keeps the link busy, one flight may start this often.
   std::chrono::milliseconds trickle{250};
   // After a failed flight its layer rests for this long, doubled up to the cap.

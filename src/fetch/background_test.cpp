@@ -269,7 +269,7 @@ TEST_F(BackgroundTest, ALayerThatWaitsForReadersFlightsSettlesAfterThem) {
 TEST_F(BackgroundTest, APromotedFlightCountsOnce) {
   start(make_test_layer(sample_tar()), {.max_flights = 1});
   source_->set_script([](size_t, const auto& read) {
-    return Answer{.hold = read.priority == Priority::background};
+    return Answer{.hold = read.priority == Priority::background, .hold_until_promoted = true};
   });
   background_->add(pager_);
   EXPECT_TRUE(want(0, 1).ok());

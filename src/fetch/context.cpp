@@ -18,6 +18,7 @@ int64_t microseconds(net::Clock::time_point time) {
 
 Context::Context(ContextOptions options)
     : options_(std::move(options)),
+      checkpoint_budget_(std::make_shared<CheckpointBudget>(options_.checkpoint_memory)),
       demand_pool_("page-in", options_.demand_threads, Weight::normal),
       background_pool_("background", options_.background_threads, options_.background_weight) {}
 

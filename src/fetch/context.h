@@ -12,6 +12,7 @@
 
 #include "base/mutex.h"
 #include "codec/span_decoder.h"
+#include "fetch/checkpoints.h"
 #include "fetch/worker_pool.h"
 #include "net/http_client.h"
 
@@ -22,10 +23,15 @@ struct ContextOptions {
   std::chrono::seconds deadline{120};
   size_t demand_threads = 2;
   size_t background_threads = 2;
-  // Compressed bytes of one background request.
+  // Compressed bytes of one background request, at least.
   uint64_t background_run = 1 << 20;
+  // Compressed bytes of one demand request, at least, where that many are
+  // missing in a row; more where a round trip delivers more.
+  uint64_t least_fetch = 192 << 10;
   // Longest read-ahead of a sequential reader, uncompressed bytes.
   uint64_t max_read_ahead = 4 << 20;
+  // Memory for checkpoints read ahead, of all layers that are not complete.
+  uint64_t checkpoint_memory = 32 << 20;
   // Times that bytes which fail verification are fetched again.
   unsigned verify_retries = 2;
   // For tests: low threads run late on a busy machine.
@@ -61,6 +67,7 @@ class Context {
     return priority == net::Priority::background ? background_pool_ : demand_pool_;
   }
   Counters& counters() { return counters_; }
+  const std::shared_ptr<CheckpointBudget>& checkpoint_budget() const { return checkpoint_budget_; }
 
   // A decoder owns some 350 KiB of buffers: they are used again.
   std::unique_ptr<codec::SpanStream> take_decoder();
@@ -89,6 +96,7 @@ class Context {
  private:
   const ContextOptions options_;
   Counters counters_;
+  const std::shared_ptr<CheckpointBudget> checkpoint_budget_;
   std::atomic<uint64_t> demand_active_{0};
   std::atomic<int64_t> demand_ended_us_{0};
   Mutex mutex_;

@@ -19,6 +19,7 @@ struct Answer {
   Status status = {};              // of the end, after `bytes` of what was asked for
   std::optional<uint64_t> bytes = {};  // nothing: all
   bool hold = false;               // waits for release(), or for cancel
+  bool hold_until_promoted = false;  // or, with hold, for promote()
   bool hold_end = false;           // gives the data at once, holds the end
   std::optional<uint64_t> flip = {};  // changes the byte at this offset of the blob
 };
@@ -116,8 +117,31 @@ class FakeSource : public registry::BlobSource {
     queue_.push_back(id);
     wake_.notify_all();
   }
+  // Lets go of it where it waits for release() and has given nothing.
+  void promote(registry::ReadId id) override {
+    MutexLock lock(mutex_);
+    const auto it = jobs_.find(id);
+    if (it == jobs_.end()) return;
+    ++promoted_;
+    if (!it->second.held || it->second.data_given || !it->second.answer.hold_until_promoted) return;
+    it->second.held = false;
+    queue_.push_back(id);
+    wake_.notify_all();
+  }
+  size_t promoted() const {
+    MutexLock lock(mutex_);
+    return promoted_;
+  }
   void pause(registry::ReadId) override {}
   void resume(registry::ReadId) override {}
+  net::LinkEstimate link() const override {
+    MutexLock lock(mutex_);
+    return link_;
+  }
+  void set_link(net::LinkEstimate link) {
+    MutexLock lock(mutex_);
+    link_ = link;
+  }
   std::string describe() const override { return name_; }
 
  private:
@@ -198,6 +222,8 @@ class FakeSource : public registry::BlobSource {
   std::vector<registry::BlobRead> reads_ GUARDED_BY(mutex_);
   registry::ReadId last_id_ GUARDED_BY(mutex_) = 0;
   size_t cancelled_ GUARDED_BY(mutex_) = 0;
+  size_t promoted_ GUARDED_BY(mutex_) = 0;
+  net::LinkEstimate link_ GUARDED_BY(mutex_);
   bool busy_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;
   std::thread thread_;

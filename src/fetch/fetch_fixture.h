@@ -59,6 +59,10 @@ class FetchTest : public ::testing::Test {
     made_ = std::move(made);
     data_ = made_.data();
     options.background_weight = Weight::normal;
+    if (!generous_) {
+      options.checkpoint_memory = 0;
+      options.least_fetch = 1;
+    }
     context_ = std::make_unique<Context>(options);
     store_ = must(store::LayerStore::open(dir_.path()));
     layer_ = must(store_->create(made_.head));
@@ -108,6 +112,8 @@ class FetchTest : public ::testing::Test {
   }
   Counters& counters() { return context_->counters(); }
 
+  // For tests that count requests: nothing is read that was not asked for.
+  bool generous_ = false;
   TempDir dir_ = must(TempDir::make("fetch-"));
   TestLayer made_;
   Bytes data_;

@@ -6,6 +6,11 @@
 #include "base/sha256.h"
 
 namespace pagein::fetch {
+namespace {
+// A read that has brought nothing for so long may wait for a host that does not
+// answer: who needs it now asks anew, with a deadline of its own.
+constexpr std::chrono::seconds kStuck{1};
+}  // namespace
 
 Status check_span_sizes(const index::LayerIndex& index) {
   for (size_t i = 0; i < index.spans.size(); ++i) {
@@ -43,10 +48,11 @@ class Flight::Output : public codec::OutputSink {
 };
 
 Flight::Flight(Context& context, std::shared_ptr<const index::LayerIndex> index,
-               std::vector<LayerOrigin> origins, Run run, net::Priority priority,
-               std::shared_ptr<FlightOwner> owner)
+               std::shared_ptr<Checkpoints> checkpoints, std::vector<LayerOrigin> origins,
+               Run run, net::Priority priority, std::shared_ptr<FlightOwner> owner)
     : context_(context),
       index_(std::move(index)),
+      checkpoints_(std::move(checkpoints)),
       origins_(std::move(origins)),
       run_(run),
       patience_(context.options().deadline),
@@ -61,6 +67,7 @@ void Flight::start() {
   {
     MutexLock lock(mutex_);
     started_ = true;
+    times_.start = context_.now();
     deadline_ = net::Clock::now() + patience_;
     priority = priority_;
   }
@@ -90,6 +97,11 @@ void Flight::issue_reads() {
   payload.blob_size = origin.index_blob_size;
   payload.offset = index_->head_size + first.payload_offset;
   payload.length = first.payload_size;
+  // Bytes that did not verify may be a checkpoint's fault: it comes anew then.
+  std::optional<Bytes> known;
+  if (attempts_ == 0) known = checkpoints_->find(next_span_);
+
+  const bool payload_known = known || payload.length == 0;
 
   uint64_t generation;
   {
@@ -104,7 +116,8 @@ void Flight::issue_reads() {
     data.priority = payload.priority = priority_;
     input_.clear();
     payload_.clear();
-    payload_ready_ = payload.length == 0;
+    payload_ready_ = payload_known;
+    if (known) payload_ = std::move(*known);
     data_ended_ = received_ = false;
     failure_.reset();
     reads_.clear();
@@ -112,7 +125,9 @@ void Flight::issue_reads() {
 
   const auto self = shared_from_this();
   Reads reads;
-  if (payload.length > 0) {
+  bool current = false;
+  bool promoted = false;
+  if (!payload_known) {
     reads.emplace_back(origin.source, origin.source->read(
         payload, std::make_shared<Sink>(self, generation, Part::payload)));
   }
@@ -121,15 +136,18 @@ void Flight::issue_reads() {
   {
     MutexLock lock(mutex_);
     if (generation == generation_ && !ended_) {
-      reads_ = std::move(reads);
-      return;
+      reads_ = reads;
+      current = true;
+      promoted = priority_ != data.priority;  // meanwhile
     }
   }
-  cancel_reads(reads);
+  if (!current) return cancel_reads(reads);
+  if (promoted) promote_reads(reads);
 }
 
 void Flight::promote() {
-  Reads old;
+  Reads reads;
+  bool stuck = false;
   {
     MutexLock lock(mutex_);
     if (ended_ || priority_ == net::Priority::demand) return;
@@ -138,12 +156,16 @@ void Flight::promote() {
     // A low worker that has it must not keep its reader waiting.
     if (running_ != 0) WorkerPool::boost(running_);
     else if (scheduled_) post_work();
-    // What already flows is as fast as a new request would be.
-    if (received_ || scheduled_) return;
-    deadline_ = net::Clock::now() + patience_;
-    old = abandon_reads();
+    stuck = !received_ && !scheduled_ && context_.now() - times_.start > kStuck;
+    if (stuck) {
+      deadline_ = net::Clock::now() + patience_;
+      reads = abandon_reads();
+    } else {
+      reads = reads_;
+    }
   }
-  cancel_reads(old);
+  if (!stuck) return promote_reads(reads);
+  cancel_reads(reads);
   issue_reads();
 }
 
@@ -170,11 +192,17 @@ void Flight::cancel_reads(const Reads& reads) {
   for (const auto& [source, id] : reads) source->cancel(id);
 }
 
+void Flight::promote_reads(const Reads& reads) {
+  for (const auto& [source, id] : reads) source->promote(id);
+}
+
 void Flight::on_data(uint64_t generation, Part part, ByteView bytes) {
   MutexLock lock(mutex_);
   if (generation != generation_ || ended_) return;
   context_.counters().bytes[static_cast<size_t>(priority_)] += bytes.size();
-  received_ = true;
+  if (!std::exchange(received_, true) && times_.first_byte == net::Clock::time_point()) {
+    times_.first_byte = net::Clock::now();
+  }
   if (part == Part::payload) {
     payload_.insert(payload_.end(), bytes.begin(), bytes.end());
     return;
@@ -246,6 +274,7 @@ bool Flight::step() {
       if (!decoding_) payload.swap(payload_);
     }
     ended = data_ended_;
+    if (times_.first_work == net::Clock::time_point()) times_.first_work = net::Clock::now();
   }
   if (cancelled) {
     end(Error(Code::cancelled, "page-in called off"));
@@ -310,6 +339,10 @@ Status Flight::finish_span() {
     context_.counters().spans[static_cast<size_t>(priority_)]++;
   }
   owner_->on_span(*this, next_span_, tar_);
+  if (next_span_ == run_.first) {
+    MutexLock lock(mutex_);
+    times_.first_span = net::Clock::now();
+  }
   tar_.clear();
   ++next_span_;
   return {};
@@ -322,7 +355,10 @@ bool Flight::may_retry(const Error& error) const {
 }
 
 void Flight::retry_or_end(Error error) {
-  if (error.code == Code::corrupt_input) context_.counters().verify_failures++;
+  if (error.code == Code::corrupt_input) {
+    context_.counters().verify_failures++;
+    checkpoints_->drop();
+  }
   decoding_ = false;
   if (!may_retry(error)) {
     end(error.with_context(describe()));
@@ -346,6 +382,8 @@ void Flight::retry_or_end(Error error) {
 void Flight::end(Status status) {
   std::shared_ptr<FlightOwner> owner;
   Reads old;
+  net::Priority priority;
+  Milestones times;
   {
     MutexLock lock(mutex_);
     if (ended_) return;
@@ -354,12 +392,32 @@ void Flight::end(Status status) {
     running_ = 0;
     old = abandon_reads();
     owner = std::move(owner_);
+    priority = priority_;
+    times = times_;
   }
   cancel_reads(old);
+  if (log::enabled(log::Level::debug)) log_times(priority, times, status.ok());
   context_.give_back(std::move(decoder_));
   if (owner) owner->on_flight_end(*this, std::move(status));
   owner.reset();
   context_.end_flight(*this);  // last: the context may go now
+}
+
+// Where the time of a page-in went, in microseconds from its start.
+void Flight::log_times(net::Priority priority, const Milestones& times, bool ok) const {
+  const auto since_start = [&](net::Clock::time_point at) -> int64_t {
+    if (at == net::Clock::time_point()) return -1;
+    return std::chrono::duration_cast<std::chrono::microseconds>(at - times.start).count();
+  };
+  log::debug("flight", {{"layer", index_->layer_digest.hex().substr(0, 12)},
+                        {"class", static_cast<int>(priority)},
+                        {"first", run_.first},
+                        {"spans", run_.last - run_.first},
+                        {"first_byte_us", since_start(times.first_byte)},
+                        {"first_work_us", since_start(times.first_work)},
+                        {"first_span_us", since_start(times.first_span)},
+                        {"end_us", since_start(net::Clock::now())},
+                        {"ok", ok}});
 }
 
 std::string Flight::describe() const {

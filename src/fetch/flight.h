@@ -1,6 +1,6 @@
 // One run of adjacent spans of a layer on its way: fetched by one ranged read
-// (and one for the checkpoint payload where the run's start needs it), decoded
-// as the bytes arrive, verified span by span.
+// (and one for the checkpoint payload where the run's start needs it and it is
+// not here yet), decoded as the bytes arrive, verified span by span.
 #pragma once
 
 #include <deque>
@@ -12,19 +12,13 @@
 
 #include "base/mutex.h"
 #include "base/result.h"
+#include "fetch/checkpoints.h"
 #include "fetch/context.h"
+#include "fetch/origin.h"
 #include "index/layer_index.h"
 #include "registry/blob_source.h"
 
 namespace pagein::fetch {
-
-// Where a layer's bytes come from. Immutable.
-struct LayerOrigin {
-  std::shared_ptr<registry::BlobSource> source;
-  oci::Digest index_blob;  // holds the checkpoint payloads behind its head
-  uint64_t index_blob_size = 0;
-  std::string name;  // repository or folder, for messages
-};
 
 // Spans [first, last).
 struct Run {
@@ -60,8 +54,8 @@ Status check_span_sizes(const index::LayerIndex& index);
 class Flight : public std::enable_shared_from_this<Flight> {
  public:
   Flight(Context& context, std::shared_ptr<const index::LayerIndex> index,
-         std::vector<LayerOrigin> origins, Run run, net::Priority priority,
-         std::shared_ptr<FlightOwner> owner);
+         std::shared_ptr<Checkpoints> checkpoints, std::vector<LayerOrigin> origins, Run run,
+         net::Priority priority, std::shared_ptr<FlightOwner> owner);
   ~Flight();
 
   // Issues the reads. Never blocks. Once.
@@ -77,11 +71,16 @@ class Flight : public std::enable_shared_from_this<Flight> {
  private:
   class Sink;
   enum class Part { data, payload };
+  // When what first happened, for the log; zero where it has not.
+  struct Milestones {
+    net::Clock::time_point start, first_byte, first_work, first_span;
+  };
   using Reads = std::vector<std::pair<std::shared_ptr<registry::BlobSource>, registry::ReadId>>;
 
   void issue_reads();
   Reads abandon_reads() REQUIRES(mutex_);
   static void cancel_reads(const Reads& reads);
+  static void promote_reads(const Reads& reads);
   void on_data(uint64_t generation, Part part, ByteView bytes);
   void on_read_done(uint64_t generation, Part part, Status status);
   void schedule() REQUIRES(mutex_);
@@ -96,9 +95,11 @@ class Flight : public std::enable_shared_from_this<Flight> {
   bool may_retry(const Error& error) const;
   void end(Status status);
   std::string describe() const;
+  void log_times(net::Priority priority, const Milestones& times, bool ok) const;
 
   Context& context_;
   const std::shared_ptr<const index::LayerIndex> index_;
+  const std::shared_ptr<Checkpoints> checkpoints_;
   const std::vector<LayerOrigin> origins_;
   const Run run_;
   const std::chrono::seconds patience_;
@@ -121,6 +122,7 @@ class Flight : public std::enable_shared_from_this<Flight> {
   net::Clock::time_point deadline_ GUARDED_BY(mutex_){};
   bool started_ GUARDED_BY(mutex_) = false;
   bool cancelled_ GUARDED_BY(mutex_) = false;
+  Milestones times_ GUARDED_BY(mutex_);
   bool ended_ GUARDED_BY(mutex_) = false;
 
   // Only the worker that runs work() touches these; `running_` makes it one.

@@ -11,6 +11,8 @@ namespace {
 constexpr size_t kStreams = 8;
 // Spans held in memory while the disk is full, per layer.
 constexpr size_t kMaxAside = 64;
+// A measurement gone wrong must not make every miss a big download.
+constexpr uint64_t kMaxRoundTripBytes = 2 << 20;
 
 }  // namespace
 
@@ -39,10 +41,11 @@ LayerPager::LayerPager(Context& context, std::shared_ptr<store::Layer> layer,
                        std::vector<LayerOrigin> origins)
     : context_(context),
       layer_(std::move(layer)),
+      checkpoints_(std::make_shared<Checkpoints>(layer_->index(), context.checkpoint_budget())),
       origins_(std::move(origins)),
       streams_(kStreams) {}
 
-LayerPager::~LayerPager() = default;
+LayerPager::~LayerPager() { checkpoints_->drop(); }
 
 std::shared_ptr<LayerPager> LayerPager::make(Context& context, std::shared_ptr<store::Layer> layer,
                                              std::vector<LayerOrigin> origins) {
@@ -65,14 +68,16 @@ bool LayerPager::is_here(size_t span) const {
 }
 
 std::shared_ptr<Flight> LayerPager::make_flight(Run run, net::Priority priority) {
-  auto flight = std::make_shared<Flight>(context_, layer_->index(), origins_, run, priority,
-                                         shared_from_this());
+  auto flight = std::make_shared<Flight>(context_, layer_->index(), checkpoints_, origins_, run,
+                                         priority, shared_from_this());
   for (size_t span = run.first; span < run.last; ++span) pending_[span].flight = flight;
   return flight;
 }
 
-// A reader that goes on where it got data last is given twice as much.
-Run LayerPager::read_ahead(Run run) {
+// What the link delivers in one round trip costs no time: at least that much is
+// fetched, and a reader that goes on where it got data last is given twice as
+// much as then.
+Run LayerPager::read_ahead(Run run, uint64_t least_bytes) {
   const index::LayerIndex& index = *layer_->index();
   size_t length = run.last - run.first;
   Stream* stream = nullptr;
@@ -86,7 +91,9 @@ Run LayerPager::read_ahead(Run run) {
   }
   const uint64_t limit =
       index.spans[run.first].uncompressed_begin + context_.options().max_read_ahead;
-  while (run.last < index.spans.size() && run.last - run.first < length &&
+  const uint64_t begin = compressed_begin(run.first);
+  while (run.last < index.spans.size() &&
+         (run.last - run.first < length || compressed_begin(run.last) - begin < least_bytes) &&
          index.span_end(run.last) <= limit && !is_here(run.last) &&
          !pending_.contains(run.last)) {
     ++run.last;
@@ -95,17 +102,33 @@ Run LayerPager::read_ahead(Run run) {
   return run;
 }
 
+uint64_t LayerPager::compressed_begin(size_t span) const {
+  return layer_->index()->spans[span].start.compressed_bit / 8;
+}
+
+// Of the place that is asked first.
+uint64_t LayerPager::round_trip_bytes() const {
+  std::shared_ptr<registry::BlobSource> source;
+  {
+    MutexLock lock(mutex_);
+    if (!origins_.empty()) source = origins_.front().source;
+  }
+  if (source == nullptr) return 0;
+  return std::min(source->link().bytes_per_round_trip(), kMaxRoundTripBytes);
+}
+
 void LayerPager::want(uint64_t data_offset, uint64_t length, net::Priority priority,
                       Completion done) {
   if (layer_->quarantined()) {
     done(Error(Code::corrupt_input, "layer is quarantined: " + layer_->quarantine_reason()));
     return;
   }
+  const uint64_t least_bytes = std::max(round_trip_bytes(), context_.options().least_fetch);
   const auto [first, last] = layer_->spans_of(data_offset, length);
   auto waiter = std::make_shared<Waiter>();
   waiter->done = std::move(done);
   std::vector<std::shared_ptr<Flight>> fresh;
-  std::vector<std::shared_ptr<Flight>> joined;
+  std::vector<std::shared_ptr<Flight>> joined, behind;
   Status problem;
   {
     MutexLock lock(mutex_);
@@ -129,8 +152,16 @@ void LayerPager::want(uint64_t data_offset, uint64_t length, net::Priority prior
       Run run{span, span + 1};
       while (run.last < last && !is_here(run.last) && !pending_.contains(run.last)) ++run.last;
       const size_t wanted_end = run.last;
-      if (priority == net::Priority::demand) run = read_ahead(run);
+      if (priority == net::Priority::demand) run = read_ahead(run, least_bytes);
       fresh.push_back(make_flight(run, priority));
+      static const uint64_t kBack = getenv("XBACK") ? strtoull(getenv("XBACK"), nullptr, 10) : 0;
+      if (kBack && priority == net::Priority::demand) {
+        Run back{run.first, run.first};
+        const index::LayerIndex& index = *layer_->index();
+        while (back.first > 0 && !is_here(back.first - 1) && !pending_.contains(back.first - 1) &&
+               (index.spans[back.last].start.compressed_bit - index.spans[back.first-1].start.compressed_bit) / 8 <= kBack) --back.first;
+        if (back.first < back.last) behind.push_back(make_flight(back, net::Priority::prefetch));
+      }
       for (; span < wanted_end; ++span) {
         waiter->remaining++;
         pending_[span].waiters.push_back(waiter);
@@ -143,6 +174,8 @@ void LayerPager::want(uint64_t data_offset, uint64_t length, net::Priority prior
     for (const auto& flight : joined) flight->promote();
   }
   for (const auto& flight : fresh) flight->start();
+  for (const auto& flight : behind) flight->start();
+  if (!fresh.empty()) load_checkpoints();
   waiter->finish(problem);
 }
 
@@ -219,16 +252,14 @@ size_t LayerPager::first_free(size_t span) const {
 
 // From where the last run ended; from the start again once nothing is left
 // behind that: flights fail, and claims are taken back.
-std::optional<Run> LayerPager::next_background_run() {
-  const index::LayerIndex& index = *layer_->index();
-  const size_t count = index.spans.size();
+std::optional<Run> LayerPager::next_background_run(uint64_t bytes) {
+  const size_t count = layer_->index()->spans.size();
   size_t first = first_free(background_cursor_);
   if (first == count) first = first_free(0);
   if (first == count) return std::nullopt;
-  const uint64_t begin = index.spans[first].start.compressed_bit / 8;
   Run run{first, first + 1};
   while (run.last < count && is_free(run.last) &&
-         index.spans[run.last].start.compressed_bit / 8 - begin < context_.options().background_run) {
+         compressed_begin(run.last) - compressed_begin(first) < bytes) {
     ++run.last;
   }
   background_cursor_ = run.last;
@@ -236,17 +267,30 @@ std::optional<Run> LayerPager::next_background_run() {
 }
 
 bool LayerPager::start_background_run(Completion done) {
+  // A run's first round trip brings nothing: it has to be a small part of it.
+  const uint64_t bytes = std::max(context_.options().background_run, 4 * round_trip_bytes());
   std::shared_ptr<Flight> flight;
   {
     MutexLock lock(mutex_);
     if (origins_.empty() || settled() || context_.stopping()) return false;
-    const std::optional<Run> run = next_background_run();
+    const std::optional<Run> run = next_background_run(bytes);
     if (!run) return false;
     flight = make_flight(*run, net::Priority::background);
     background_[flight.get()].done = std::move(done);
   }
   flight->start();
+  load_checkpoints();
   return true;
+}
+
+void LayerPager::load_checkpoints() {
+  std::optional<LayerOrigin> origin;
+  {
+    MutexLock lock(mutex_);
+    if (!origins_.empty()) origin = origins_.front();
+  }
+  if (!origin || context_.stopping()) return;
+  checkpoints_->load(*origin, net::Clock::now() + context_.options().deadline);
 }
 
 bool LayerPager::settled() const { return layer_->complete() || layer_->quarantined(); }
@@ -297,6 +341,7 @@ void LayerPager::prove() {
     return;
   }
   const Status marked = layer_->mark_complete();
+  if (marked.ok()) checkpoints_->drop();
   // failed_precondition: claims were taken back; their spans come again.
   if (marked.ok() || marked.error().code == Code::failed_precondition) return;
   log::warn("a layer is whole but cannot be marked so",
@@ -359,6 +404,7 @@ void LayerPager::copy_from_aside(const Bytes& tar, size_t span, uint64_t data_of
 }
 
 void LayerPager::cancel_all() {
+  checkpoints_->drop();
   std::vector<std::shared_ptr<Flight>> flights;
   {
     MutexLock lock(mutex_);

@@ -86,9 +86,12 @@ class LayerPager : public FlightOwner, public std::enable_shared_from_this<Layer
   bool is_free(size_t span) const REQUIRES(mutex_);  // not on disk, on no flight
   size_t first_free(size_t span) const REQUIRES(mutex_);
   std::shared_ptr<Flight> make_flight(Run run, net::Priority priority) REQUIRES(mutex_);
-  Run read_ahead(Run run) REQUIRES(mutex_);
+  Run read_ahead(Run run, uint64_t least_bytes) REQUIRES(mutex_);
+  uint64_t compressed_begin(size_t span) const;
+  uint64_t round_trip_bytes() const;
   static void settle(std::vector<std::shared_ptr<Waiter>>& waiters, const Status& status);
-  std::optional<Run> next_background_run() REQUIRES(mutex_);
+  void load_checkpoints();
+  std::optional<Run> next_background_run(uint64_t bytes) REQUIRES(mutex_);
   void keep_aside(size_t span, ByteView tar) REQUIRES(mutex_);
   void forget_aside(size_t span) REQUIRES(mutex_);
   void prove() REQUIRES(proof_mutex_);
@@ -98,6 +101,7 @@ class LayerPager : public FlightOwner, public std::enable_shared_from_this<Layer
 
   Context& context_;
   const std::shared_ptr<store::Layer> layer_;
+  const std::shared_ptr<Checkpoints> checkpoints_;
 
   mutable Mutex mutex_;
   std::vector<LayerOrigin> origins_ GUARDED_BY(mutex_);

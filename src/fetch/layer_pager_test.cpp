@@ -181,14 +181,33 @@ TEST_F(LayerPagerTest, RandomReadersGetNoMore) {
   EXPECT_EQ(layer_->presence().count(), 4u);
 }
 
-TEST_F(LayerPagerTest, AWaitedForBackgroundFlightIsAskedForAnewWhileNothingCame) {
+TEST_F(LayerPagerTest, AWaitedForBackgroundFlightIsPromoted) {
   open(make_test_layer(sample_tar()));
+  source_->set_script([&](size_t, const auto& read) {
+    return Answer{.hold = read.priority == Priority::background, .hold_until_promoted = true};
+  });
+  Outcome background;
+  ASSERT_TRUE(pager_->start_background_run(background.completion()));
+  ASSERT_TRUE(want(0, 1).ok());
+  EXPECT_TRUE(background.wait().ok()) << "the same flight";
+  source_->wait_idle();
+  EXPECT_EQ(data_reads(*source_), 1u) << "by the same read";
+  EXPECT_EQ(source_->promoted(), source_->reads().size());
+  EXPECT_EQ(source_->cancelled(), 0u);
+}
+
+TEST_F(LayerPagerTest, AWaitedForBackgroundFlightThatIsStuckIsAskedForAnew) {
+  std::atomic<int64_t> late_s{0};
+  ContextOptions options;
+  options.now = [&] { return net::Clock::now() + std::chrono::seconds(late_s.load()); };
+  open(make_test_layer(sample_tar()), options);
   source_->set_script([&](size_t, const auto& read) {
     return Answer{.hold = read.priority == Priority::background};
   });
   Outcome background;
   ASSERT_TRUE(pager_->start_background_run(background.completion()));
   EXPECT_EQ(data_reads(*source_), 1u);
+  late_s = 2;
   ASSERT_TRUE(want(0, 1).ok());
   EXPECT_TRUE(background.wait().ok()) << "still the same flight";
   source_->wait_idle();

@@ -282,6 +282,39 @@ void Client::Impl::resume(RequestId id) {
   it->second.transfer->release(kHoldUser);
 }
 
+void Client::Impl::promote(RequestId id) {
+  const auto it = entries_.find(id);
+  if (it == entries_.end() || it->second.transfer->priority() == Priority::demand) return;
+  Entry& entry = it->second;
+  Transfer& transfer = *entry.transfer;
+  if (!entry.running) {
+    admission_.remove_queued(id, transfer.origin(), transfer.priority());
+    admission_.enqueue(id, transfer.origin(), Priority::demand);
+  } else if (!entry.parked) {
+    admission_.finished(transfer.origin(), transfer.priority());
+    admission_.resumed(transfer.origin(), Priority::demand);
+  }
+  transfer.promote();
+  transfer.release(kHoldClass | kHoldBandwidth | kHoldYield);
+}
+
+void Client::Impl::request_begins(const Transfer& transfer, int local_port, int peer_port) {
+  if (!options_.background_yields) return;
+  const int fd = windows_.find(local_port, peer_port);
+  if (fd < 0) return;
+  double rate;
+  {
+    MutexLock lock(links_mutex_);
+    rate = link_of(transfer.origin()).meter.best();
+  }
+  // Every class, since they use the same connections, one after the other, and
+  // a window that was announced cannot be taken back.
+  if (rate > 0) {
+    ReceiveWindows::limit(fd, receive_window(rate, ReceiveWindows::least_round_trip(fd),
+                                             options_.max_background_per_origin));
+  }
+}
+
 void Client::Impl::body_ready(RequestId id) {
   if (const auto it = entries_.find(id); it != entries_.end()) it->second.transfer->body_ready();
 }
@@ -319,8 +352,8 @@ void Client::Impl::update_yield() {
   }
 }
 
-unsigned Client::Impl::admit_data(Priority priority, size_t bytes) {
-  const size_t i = index(priority);
+unsigned Client::Impl::admit_data(const Transfer& transfer, size_t bytes) {
+  const size_t i = index(transfer.priority());
   const Clock::time_point now = Clock::now();
   if (!rates_[i].take(bytes, now)) {
     if (!rate_timer_[i]) {
@@ -336,6 +369,8 @@ unsigned Client::Impl::admit_data(Priority priority, size_t bytes) {
   }
   counters_.received += bytes;
   counters_.by_priority[i] += bytes;
+  MutexLock lock(links_mutex_);
+  link_of(transfer.origin()).meter.add(bytes, now);
   return 0;
 }
 
@@ -356,12 +391,15 @@ void Client::Impl::measure(const Transfer& transfer) {
     return;
   }
   MutexLock lock(links_mutex_);
-  if (links_.size() >= kMaxLinks && !links_.contains(transfer.origin())) links_.clear();
-  LinkEstimate& link = links_[transfer.origin()];
-  const double wait = static_cast<double>(first - ready);
-  const double old = static_cast<double>(link.first_byte.count());
-  link.first_byte = std::chrono::microseconds(
-      static_cast<int64_t>(old == 0 ? wait : old + kSmoothing * (wait - old)));
+  Link& of_origin = link_of(transfer.origin());
+  LinkEstimate& link = of_origin.estimate;
+  if (transfer.priority() != Priority::background) {
+    of_origin.meter.add_first_byte(std::chrono::microseconds(first - ready), Clock::now());
+    const double wait = static_cast<double>(first - ready);
+    const double old = static_cast<double>(link.first_byte.count());
+    link.first_byte = std::chrono::microseconds(
+        static_cast<int64_t>(old == 0 ? wait : old + kSmoothing * (wait - old)));
+  }
   const bool large = static_cast<uint64_t>(size) >= options_.min_throughput_sample;
   if (large && total > first && !transfer.was_held()) {
     const double rate = static_cast<double>(size) * 1e6 / static_cast<double>(total - first);
@@ -386,7 +424,16 @@ Stats Client::Impl::stats() const {
 LinkEstimate Client::Impl::link(const std::string& origin) const {
   MutexLock lock(links_mutex_);
   const auto it = links_.find(origin);
-  return it == links_.end() ? LinkEstimate() : it->second;
+  if (it == links_.end()) return {};
+  LinkEstimate estimate = it->second.estimate;
+  estimate.peak_bytes_per_second = it->second.meter.best();
+  estimate.least_first_byte = it->second.meter.least_first_byte();
+  return estimate;
+}
+
+Client::Impl::Link& Client::Impl::link_of(const std::string& origin) {
+  if (links_.size() >= kMaxLinks && !links_.contains(origin)) links_.clear();
+  return links_[origin];
 }
 
 }  // namespace pagein::net

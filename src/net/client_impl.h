@@ -17,6 +17,7 @@
 #include "net/admission.h"
 #include "net/http_client.h"
 #include "net/rate_limit.h"
+#include "net/receive_windows.h"
 #include "net/transfer.h"
 
 namespace pagein::net {
@@ -43,6 +44,7 @@ class Client::Impl : public TransferPolicy {
   void cancel(RequestId id);
   void pause(RequestId id);
   void resume(RequestId id);
+  void promote(RequestId id);
   void body_ready(RequestId id);
   void set_class_limit(Priority priority, size_t transfers);
   void set_class_paused(Priority priority, unsigned hold_bits);
@@ -50,8 +52,11 @@ class Client::Impl : public TransferPolicy {
   using Timers = std::multimap<Clock::time_point, std::function<void()>>;
   Timers::iterator add_timer(Clock::time_point when, std::function<void()> task);
 
-  unsigned admit_data(Priority priority, size_t bytes) override;
+  unsigned admit_data(const Transfer& transfer, size_t bytes) override;
   void count_sent(size_t bytes) override;
+  void socket_opened(int fd) override { windows_.opened(fd); }
+  void socket_closed(int fd) override { windows_.closed(fd); }
+  void request_begins(const Transfer& transfer, int local_port, int peer_port) override;
 
  private:
   struct Entry {
@@ -107,8 +112,14 @@ class Client::Impl : public TransferPolicy {
     std::array<std::atomic<uint64_t>, kPriorityCount> by_priority{};
     std::atomic<uint64_t> active{0}, queued{0};
   } counters_;
+  ReceiveWindows windows_;
+  struct Link {
+    LinkEstimate estimate;
+    LinkMeter meter;
+  };
+  Link& link_of(const std::string& origin) REQUIRES(links_mutex_);
   mutable Mutex links_mutex_;
-  std::map<std::string, LinkEstimate> links_ GUARDED_BY(links_mutex_);
+  std::map<std::string, Link> links_ GUARDED_BY(links_mutex_);
 };
 
 }  // namespace pagein::net

@@ -47,7 +47,8 @@ std::optional<uint64_t> ResponseHead::content_length() const {
 }
 
 uint64_t LinkEstimate::bytes_per_round_trip() const {
-  return static_cast<uint64_t>(bytes_per_second * static_cast<double>(first_byte.count()) / 1e6);
+  const double rate = std::max(bytes_per_second, peak_bytes_per_second);
+  return static_cast<uint64_t>(rate * static_cast<double>(least_first_byte.count()) / 1e6);
 }
 
 }  // namespace pagein::net

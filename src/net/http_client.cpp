@@ -92,6 +92,11 @@ void Client::resume(RequestId id) {
   impl_->post([impl = impl_.get(), id] { impl->resume(id); });
 }
 
+void Client::promote(RequestId id) {
+  // Posted for the same reason.
+  impl_->post([impl = impl_.get(), id] { impl->promote(id); });
+}
+
 void Client::body_ready(RequestId id) {
   impl_->post([impl = impl_.get(), id] { impl->body_ready(id); });
 }

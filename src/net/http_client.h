@@ -132,10 +132,15 @@ struct Stats {
 };
 
 // What was measured of one origin; zero where nothing was yet. Smoothed.
+// first_byte is of demand and prefetch, which do not queue behind each other.
 struct LinkEstimate {
   std::chrono::microseconds first_byte{0};  // request sent to first byte of the answer
+  // The same at its best lately: what the way takes when nothing queues.
+  std::chrono::microseconds least_first_byte{0};
   double bytes_per_second = 0;              // of one transfer's body, large ones only
-  // Bytes that arrive within one first_byte: fetching less than this saves nothing.
+  double peak_bytes_per_second = 0;         // of all together, at their best lately
+  // Bytes that arrive within least_first_byte: fetching less saves nothing. (By
+  // the mean it would grow with the load that it makes.)
   uint64_t bytes_per_round_trip() const;
 };
 
@@ -146,7 +151,8 @@ struct ClientOptions {
   // Per origin; demand may use every connection, the others leave it room.
   size_t max_prefetch_per_origin = 8;
   size_t max_background_per_origin = 4;
-  // Hold background transfers of an origin while a demand one runs there.
+  // Hold background transfers of an origin while a demand one runs there, and
+  // have no more of their bytes on the way than keeps the link busy.
   bool background_yields = false;
   // Request bodies and answers below this are not used for bytes_per_second.
   uint64_t min_throughput_sample = 256 << 10;
@@ -174,6 +180,8 @@ class Client {
   // its connection but not its place among max_connections_per_origin.
   void pause(RequestId id);
   void resume(RequestId id);
+  // Goes on as a demand request, at once where it was queued or held back.
+  void promote(RequestId id);
   void body_ready(RequestId id);
 
   // Blocks for the whole response; exhausted if the body exceeds `body_cap`.

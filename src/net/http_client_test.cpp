@@ -486,6 +486,68 @@ TEST(HttpClient, BackgroundYieldsToDemandOfItsOrigin) {
   EXPECT_EQ(background->body.size(), body.size());
 }
 
+TEST(HttpClient, APromotedRequestDoesNotYield) {
+  Gate demand_may_end;
+  const std::string body = pattern(8 << 20);
+  FakeServer server([&](const FakeRequest& request) {
+    if (request.path == "/demand") {
+      demand_may_end.wait();
+      return FakeResponse{.body = "x"};
+    }
+    return FakeResponse{.body = body};
+  });
+  auto client = make_client({.background_yields = true});
+  Request request = get(server.url("/running"));
+  request.priority = Priority::background;
+  auto running = std::make_shared<Probe>();
+  client->pause_class(Priority::background);
+  const RequestId first = client->start(request, running);
+  auto demand = std::make_shared<Probe>();
+  client->start(get(server.url("/demand")), demand);
+  request.url = server.url("/queued");
+  auto queued = std::make_shared<Probe>();
+  const RequestId second = client->start(request, queued);
+  while (client->stats().queued < 2) std::this_thread::yield();
+  client->promote(first);
+  client->promote(second);
+  client->promote(12345);
+  EXPECT_TRUE(running->wait().ok());
+  EXPECT_TRUE(queued->wait().ok());
+  EXPECT_EQ(running->body.size(), body.size());
+  EXPECT_EQ(client->stats().bytes_by_priority[2], 0u);
+  demand_may_end.open();
+  EXPECT_TRUE(demand->wait().ok());
+  while (client->stats().active > 0) std::this_thread::yield();
+}
+
+TEST(HttpClient, ARequestPromotedInItsMiddleGoesOn) {
+  Gate demand_may_end;
+  const std::string body = pattern(8 << 20);
+  FakeServer server([&](const FakeRequest& request) {
+    if (request.path == "/demand") {
+      demand_may_end.wait();
+      return FakeResponse{.body = "x"};
+    }
+    return FakeResponse{.body = body};
+  });
+  auto client = make_client({.background_yields = true});
+  // Held by its bandwidth, then by the demand beside it.
+  client->set_class_bandwidth(Priority::background, 1);
+  Request request = get(server.url("/background"));
+  request.priority = Priority::background;
+  auto background = std::make_shared<Probe>();
+  const RequestId id = client->start(request, background);
+  while (server.requests().empty()) std::this_thread::yield();
+  auto demand = std::make_shared<Probe>();
+  client->start(get(server.url("/demand")), demand);
+  while (server.requests().size() < 2) std::this_thread::yield();
+  client->promote(id);
+  EXPECT_TRUE(background->wait().ok());
+  EXPECT_TRUE(background->body == body);
+  demand_may_end.open();
+  EXPECT_TRUE(demand->wait().ok());
+}
+
 TEST(HttpClient, ClassBandwidthIsKept) {
   FakeServer server([](const FakeRequest&) { return FakeResponse{.body = pattern(1 << 20)}; });
   auto client = make_client();

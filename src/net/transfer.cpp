@@ -1,5 +1,7 @@
 #include "net/transfer.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -148,10 +150,40 @@ Status Transfer::set_options(const ClientOptions& options, CURLSH* share) {
   curl_easy_setopt(h, CURLOPT_HEADERDATA, this);
   curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, &Transfer::write_callback);
   curl_easy_setopt(h, CURLOPT_WRITEDATA, this);
+  set_socket_callbacks();
   set_method();
   set_tls();
   set_headers();
   return {};
+}
+
+// The policy outlives every connection; the transfer that opened one may not.
+void Transfer::set_socket_callbacks() {
+  CURL* h = easy_;
+  curl_easy_setopt(h, CURLOPT_SOCKOPTFUNCTION, &Transfer::open_callback);
+  curl_easy_setopt(h, CURLOPT_SOCKOPTDATA, policy_);
+  curl_easy_setopt(h, CURLOPT_CLOSESOCKETFUNCTION, &Transfer::close_callback);
+  curl_easy_setopt(h, CURLOPT_CLOSESOCKETDATA, policy_);
+  curl_easy_setopt(h, CURLOPT_PREREQFUNCTION, &Transfer::request_callback);
+  curl_easy_setopt(h, CURLOPT_PREREQDATA, this);
+}
+
+int Transfer::open_callback(void* policy, curl_socket_t fd, curlsocktype) {
+  guard("http socket", [&] { static_cast<TransferPolicy*>(policy)->socket_opened(fd); });
+  return CURL_SOCKOPT_OK;
+}
+
+int Transfer::close_callback(void* policy, curl_socket_t fd) {
+  guard("http socket", [&] { static_cast<TransferPolicy*>(policy)->socket_closed(fd); });
+  return ::close(fd);
+}
+
+int Transfer::request_callback(void* self, char*, char*, int peer_port, int local_port) {
+  guard("http request", [&] {
+    auto* transfer = static_cast<Transfer*>(self);
+    transfer->policy_->request_begins(*transfer, local_port, peer_port);
+  });
+  return CURL_PREREQFUNC_OK;
 }
 
 void Transfer::set_method() {
@@ -289,7 +321,7 @@ size_t Transfer::on_body(ByteView data) {
     return discarded_ <= kMaxRedirectBody ? data.size() : 0;
   }
   if (!delivered_head_) return 0;
-  if (holds_ == 0) holds_ |= policy_->admit_data(request_.priority, data.size());
+  if (holds_ == 0) holds_ |= policy_->admit_data(*this, data.size());
   if (holds_ != 0) {
     recv_paused_ = was_held_ = true;
     return CURL_WRITEFUNC_PAUSE;

@@ -20,14 +20,21 @@ enum Hold : unsigned {
   kHoldYield = 8,      // demand runs at this origin
 };
 
+class Transfer;
+
 // What a transfer asks of the client while libcurl delivers to it.
 class TransferPolicy {
  public:
   virtual ~TransferPolicy() = default;
   // Called before `bytes` of body are delivered; the Hold bits to wait for, or 0
   // (then the bytes are counted).
-  virtual unsigned admit_data(Priority priority, size_t bytes) = 0;
+  virtual unsigned admit_data(const Transfer& transfer, size_t bytes) = 0;
   virtual void count_sent(size_t bytes) = 0;
+  // libcurl opened a socket, or is about to close it.
+  virtual void socket_opened(int fd) = 0;
+  virtual void socket_closed(int fd) = 0;
+  // The request is about to be sent by the connection with these ports.
+  virtual void request_begins(const Transfer& transfer, int local_port, int peer_port) = 0;
 };
 
 // Confined to the net thread once started. Invariants:
@@ -63,6 +70,7 @@ class Transfer {
   // Goes on with held data if nothing else holds it. Not inside a callback.
   void release(unsigned bits);
   void body_ready();  // not inside a callback
+  void promote() { request_.priority = Priority::demand; }
 
   RequestId id() const { return id_; }
   const Request& request() const { return request_; }
@@ -78,6 +86,10 @@ class Transfer {
   static size_t header_callback(char* data, size_t size, size_t count, void* self);
   static size_t write_callback(char* data, size_t size, size_t count, void* self);
   static size_t read_callback(char* data, size_t size, size_t count, void* self);
+  static int open_callback(void* policy, curl_socket_t fd, curlsocktype purpose);
+  static int close_callback(void* policy, curl_socket_t fd);
+  static int request_callback(void* self, char* peer_ip, char* local_ip, int peer_port,
+                              int local_port);
   static int seek_callback(void* self, curl_off_t offset, int origin);
 
   size_t on_header(std::string_view line);
@@ -89,6 +101,7 @@ class Transfer {
   Status rewind_body();
   bool has_body() const { return !request_.body.empty() || request_.upload != nullptr; }
   Status set_options(const ClientOptions& options, CURLSH* share);
+  void set_socket_callbacks();
   void set_method();
   void set_tls();
   void set_headers();

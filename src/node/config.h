@@ -40,7 +40,7 @@ struct Config {
   struct {
     std::chrono::seconds deadline{120};  // of one demand read
     bool background = true;
-    size_t background_flights = 4;
+    size_t background_flights = 2;
     uint64_t background_bytes_per_second = 0;  // 0: no limit
     size_t connections_per_host = 16;
   } fetch;

@@ -51,6 +51,7 @@ Status Node::open_registry() {
   net::ClientOptions client_options;
   client_options.max_connections_per_origin = config_.fetch.connections_per_host;
   client_options.max_background_per_origin = config_.fetch.background_flights;
+  client_options.background_yields = true;
   registry::SessionOptions options;
   ASSIGN_OR_RETURN(options.client, net::Client::create(client_options));
   options.client->set_class_bandwidth(net::Priority::background,

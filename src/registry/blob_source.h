@@ -53,6 +53,8 @@ class BlobSource {
   // one may be under way.
   virtual void pause(ReadId id) = 0;
   virtual void resume(ReadId id) = 0;
+  // Somebody waits for it now: as if it had been asked for as demand.
+  virtual void promote(ReadId id) { static_cast<void>(id); }
 
   // This source answered a range of the blob with the whole blob: send one
   // read for all of it and no more ranges until that ends.

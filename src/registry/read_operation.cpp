@@ -20,7 +20,11 @@ constexpr uint64_t kProgress = 256 << 10;       // that makes earlier failures f
 
 ReadOperation::ReadOperation(std::shared_ptr<RegistryBlobSource> source, ReadId id,
                              const BlobRead& read, std::shared_ptr<BlobSink> sink)
-    : source_(std::move(source)), id_(id), read_(read), sink_(std::move(sink)) {}
+    : source_(std::move(source)),
+      id_(id),
+      read_(read),
+      sink_(std::move(sink)),
+      priority_(read.priority) {}
 
 std::string ReadOperation::doing() const {
   const std::string& url = final_url_.empty() ? url_ : final_url_;
@@ -84,7 +88,7 @@ void ReadOperation::send(const std::string& url, const std::string& authorizatio
   ignored_ = 0;
   net::Request request;
   request.url = url;
-  request.priority = read_.priority;
+  request.priority = priority_;
   request.deadline = read_.deadline;
   request.tls = from_target_ ? source_->target_tls_ : source_->endpoint_.tls;
   if (!from_target_) {
@@ -273,6 +277,11 @@ void ReadOperation::pause() {
 void ReadOperation::resume() {
   paused_ = false;
   if (request_ != 0) source_->session_->client().resume(request_);
+}
+
+void ReadOperation::promote() {
+  priority_ = net::Priority::demand;
+  if (request_ != 0) source_->session_->client().promote(request_);
 }
 
 void ReadOperation::finish(Status status) {

@@ -26,6 +26,7 @@ class ReadOperation : public net::ResponseHandler,
   void cancel();
   void pause();
   void resume();
+  void promote();
   // From any thread: nothing is delivered after this, cancel() follows.
   void stop_delivery() { stopped_ = true; }
 
@@ -65,6 +66,7 @@ class ReadOperation : public net::ResponseHandler,
   std::atomic<bool> stopped_{false};
   bool finished_ = false;
   bool paused_ = false;
+  net::Priority priority_;
 
   uint64_t delivered_ = 0;
   int failures_ = 0;               // in a row

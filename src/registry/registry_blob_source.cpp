@@ -75,6 +75,12 @@ void RegistryBlobSource::resume(ReadId id) {
   }
 }
 
+void RegistryBlobSource::promote(ReadId id) {
+  if (auto operation = find(id)) {
+    session_->client().run_after({}, [operation] { operation->promote(); });
+  }
+}
+
 bool RegistryBlobSource::range_unsupported(const oci::Digest& digest) const {
   MutexLock lock(mutex_);
   return without_ranges_.contains(digest);

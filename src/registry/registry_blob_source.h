@@ -36,6 +36,7 @@ class RegistryBlobSource : public BlobSource,
   void cancel(ReadId id) override;
   void pause(ReadId id) override;
   void resume(ReadId id) override;
+  void promote(ReadId id) override;
   bool range_unsupported(const oci::Digest& digest) const override;
   net::LinkEstimate link() const override;
   std::string describe() const override { return name_.name(); }
