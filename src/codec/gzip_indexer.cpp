@@ -19,6 +19,12 @@ constexpr size_t kPieceBytes = 128 << 10;
 // smaller at the same mean span, for 0.05 CPU seconds per GB.
 constexpr uint64_t kMaxChoice = 96 << 10;
 
+// Payloads of more than 1/64 of the compressed bytes before them are dear: the
+// wanted distance then grows by a sixteenth, up to what the longest span allows,
+// and shrinks again when they are not. Layers that compress well (text, four to
+// one) have dear ones: their 256 KiB are only 64 KiB of blob.
+constexpr uint64_t kDearShare = 64;
+
 // History, what is held back until a candidate is decided, and a piece.
 constexpr size_t kBufferBytes = kWindowBytes + 2 * kMaxChoice + 2 * kWindowBytes + kPieceBytes;
 
@@ -28,8 +34,7 @@ uint64_t choice(uint64_t spacing) { return std::min(spacing * 3 / 8, kMaxChoice)
 
 GzipIndexer::GzipIndexer(const IndexOptions& options, IndexSink& sink)
     : spacing_(options.spacing),
-      earliest_(spacing_ - choice(spacing_)),
-      latest_(spacing_ + choice(spacing_)),
+      wanted_(options.spacing),
       sink_(sink),
       output_(kBufferBytes) {}
 
@@ -115,7 +120,7 @@ const uint8_t* GzipIndexer::limit(Inflater::Tail& tail) {
   if (pending_) {
     stop = std::min(stop, pending_->offset + kWindowBytes);
   } else if (best_) {
-    stop = std::min(stop, last_ + latest_);
+    stop = std::min(stop, last_ + latest());
   } else if (const uint64_t deadline = last_ + 2 * spacing_;
              deadline < stop + kOutputSlack && (now < deadline || member_.inflater().in_block())) {
     stop = std::min(stop, deadline);
@@ -144,7 +149,7 @@ Status GzipIndexer::on_limit() {
 
 void GzipIndexer::consider(CheckpointKind kind, uint64_t bit) {
   const uint64_t now = output_.next_offset();
-  if (pending_ || (any_ && now < last_ + earliest_)) return;
+  if (pending_ || (any_ && now < last_ + earliest())) return;
   begin_references(kind, bit);
 }
 
@@ -163,7 +168,7 @@ Status GzipIndexer::advance() {
   }
   if (!best_ || pending_) return {};
   const bool free = best_->kind == CheckpointKind::member_start;
-  if (now == best_->offset || (!free && now < last_ + latest_)) return {};
+  if (now == best_->offset || (!free && now < last_ + latest())) return {};
   Candidate chosen = *std::move(best_);
   best_.reset();
   return accept(std::move(chosen));
@@ -190,7 +195,20 @@ Status GzipIndexer::accept(Candidate candidate) {
   any_ = true;
   ++summary_.checkpoints;
   summary_.payload_bytes += checkpoint.payload.size();
+  adapt(candidate.bit / 8);
   return sink_.on_checkpoint(std::move(checkpoint));
+}
+
+uint64_t GzipIndexer::earliest() const { return wanted_ - choice(spacing_); }
+uint64_t GzipIndexer::latest() const { return wanted_ + choice(spacing_); }
+
+void GzipIndexer::adapt(uint64_t compressed) {
+  const uint64_t step = spacing_ / 16;
+  if (summary_.payload_bytes * kDearShare > compressed) {
+    wanted_ = std::min(wanted_ + step, 2 * spacing_ - choice(spacing_));
+  } else {
+    wanted_ = std::max(wanted_ - step, spacing_);
+  }
 }
 
 Status GzipIndexer::flush(uint64_t until) {
@@ -214,7 +232,7 @@ Result<IndexSummary> GzipIndexer::finish() {
   if (pending_ && pending_->offset < end) complete_pending();
   pending_.reset();
   // The last span need not be cut for less than a span.
-  if (best_ && best_->offset < end && (!any_ || end > last_ + latest_)) {
+  if (best_ && best_->offset < end && (!any_ || end > last_ + latest())) {
     RETURN_IF_ERROR(accept(*std::move(best_)));
   }
   best_.reset();

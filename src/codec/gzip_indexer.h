@@ -16,8 +16,8 @@ namespace pagein::codec {
 // member is corrupt_input, as in Go.
 //
 // Where checkpoints are put: a member's start is free, so it is taken when it
-// comes at least `earliest_` behind the last checkpoint. Of the block boundaries
-// between `earliest_` and `latest_`, the one with the fewest bytes of window
+// comes at least `earliest()` behind the last checkpoint. Of the block boundaries
+// between `earliest()` and `latest()`, the one with the fewest bytes of window
 // referred to. If there is none, the next one; if none comes within twice the
 // spacing, a place inside the block.
 //
@@ -50,12 +50,14 @@ class GzipIndexer final : public SpanIndexer {
   Status advance();
   void complete_pending();
   Status accept(Candidate candidate);
+  uint64_t earliest() const;
+  uint64_t latest() const;
+  void adapt(uint64_t compressed);
   Status flush(uint64_t until);
   void update_crc();
 
   const uint64_t spacing_;
-  const uint64_t earliest_;
-  const uint64_t latest_;
+  uint64_t wanted_;  // distance; the spacing, or more where payloads are dear
   IndexSink& sink_;
 
   BitInput input_;

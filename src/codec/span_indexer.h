@@ -32,8 +32,8 @@ class IndexSink : public OutputSink {
 
 struct IndexOptions {
   // Wanted bytes of tar between checkpoints. Spans are mostly within 5/8 and
-  // 11/8 of it, for the sake of cheap checkpoints, and never longer than twice
-  // this and a bit (max_span_bytes).
+  // 11/8 of it, for the sake of cheap checkpoints, longer where checkpoints are
+  // dear, and never longer than twice this and a bit (max_span_bytes).
   uint64_t spacing = 256 << 10;
 };
 inline constexpr uint64_t kMinSpacing = 64 << 10;

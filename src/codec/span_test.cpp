@@ -200,6 +200,17 @@ TEST(Spans, SparseWindowsAreSmallAndOnlyWhereNeeded) {
   EXPECT_EQ(expect_good(flushed, data, 256 << 10).summary.payload_bytes, 0U);
 }
 
+// Text that deflates well: what is referred to of a window is much for the few
+// compressed bytes of a span.
+TEST(Spans, AreLongerWhereTheirPayloadsAreDear) {
+  const Bytes data = testing::make_content(Content::text, 16 << 20, 59);
+  const uint64_t spacing = 256 << 10;
+  const Indexed indexed = expect_good(testing::compress(data, {}), data, spacing);
+  const size_t spans = indexed.sink.checkpoints.size();
+  EXPECT_LT(spans, data.size() / spacing * 3 / 4);
+  EXPECT_GT(spans, data.size() / spacing / 2);
+}
+
 TEST(Spans, OfManyMembers) {
   Bytes blob;
   Bytes data;
