@@ -151,7 +151,7 @@ int run_check(const Flags& flags) {
     for (const std::string& difference : report->differences) {
       std::printf("DIFFERS %s\n", difference.c_str());
     }
-    std::printf("%s: %zu images, %zu layers read span by span, %zu ordinary; %llu files, %s of tar\n",
+    std::printf("%s: %zu image(s), %zu layers read span by span, %zu ordinary; %llu files, %s of tar\n",
                 same ? "the same" : "NOT the same", report->images, report->layers,
                 report->ordinary, static_cast<unsigned long long>(report->files),
                 human_bytes(report->tar_bytes).c_str());
@@ -166,8 +166,12 @@ void add_inspect(CLI::App& app, Run* run) {
       app.add_subcommand("inspect", "Show an image's layers, and their indexes if it has them");
   auto flags = std::make_shared<Flags>();
   command->add_option("LOCATION", flags->first, "The image")->required();
-  command->add_option("--platform", flags->platforms, "Only these, as os/arch (default: all)");
-  command->add_flag("--json", flags->json, "As JSON");
+  command
+      ->add_option("--platform", flags->platforms,
+                   "Only this one, as os/arch; may be repeated (default: all)")
+      ->allow_extra_args(false);
+  command->add_flag("--json", flags->json, "Print JSON");
+  command->footer(kLocationHelp);
   flags->registry.add_to(command);
   command->callback([flags, run] { *run = [flags] { return run_inspect(*flags); }; });
 }
@@ -178,8 +182,9 @@ void add_check(CLI::App& app, Run* run) {
   auto flags = std::make_shared<Flags>();
   command->add_option("BASE", flags->first, "The base image's LOCATION")->required();
   command->add_option("ACCELERATED", flags->second, "The accelerated image's LOCATION")->required();
-  command->add_flag("--json", flags->json, "As JSON");
-  command->footer("Exit code 0: the same; 3: they differ; 1: it could not be found out.");
+  command->add_flag("--json", flags->json, "Print JSON");
+  command->footer(std::string(kLocationHelp) +
+                  "\nExit code 0: the same; 3: they differ; 1: it could not be found out.");
   flags->registry.add_to(command);
   command->callback([flags, run] { *run = [flags] { return run_check(*flags); }; });
 }
