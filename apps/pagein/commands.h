@@ -14,9 +14,9 @@ namespace pagein::cli {
 
 enum Exit : int {
   kOk = 0,
-  kFailed = 1,       // it was tried and did not work
-  kUsage = 2,        // the command line makes no sense
-  kDiffers = 3,      // check: the images differ
+  kFailed = 1,   // it was tried and did not work
+  kUsage = 2,    // the command line makes no sense
+  kDiffers = 3,  // check: the images differ
   kInterrupted = 130,
 };
 

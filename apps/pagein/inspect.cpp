@@ -21,8 +21,8 @@ struct Flags {
   RegistryFlags registry;
 };
 
-Result<std::shared_ptr<registry::ImageSource>> open(const std::string& text,
-                                                    const std::shared_ptr<registry::Session>& session) {
+Result<std::shared_ptr<registry::ImageSource>> open(
+    const std::string& text, const std::shared_ptr<registry::Session>& session) {
   ASSIGN_OR_RETURN(const auto location, registry::parse_location(text));
   return registry::open_source(location, session);
 }
@@ -89,8 +89,7 @@ void print_image(const convert::InspectedImage& image) {
                          static_cast<double>(std::max<uint64_t>(1, layer.descriptor.size));
     std::printf("  %-12s  %10s  %10s  %10s  %5.2f%%  %8zu  %7zu%s%s\n", name.c_str(), size.c_str(),
                 human_bytes(layer.tar_size).c_str(), human_bytes(layer.index->size).c_str(), share,
-                layer.files, layer.spans, layer.problem.empty() ? "" : "  ",
-                layer.problem.c_str());
+                layer.files, layer.spans, layer.problem.empty() ? "" : "  ", layer.problem.c_str());
   }
   std::printf("  %zu layers, %zu indexed; %s, indexes %s (%.2f%%); %s of tar, %zu files\n",
               image.layers.size(), indexed, human_bytes(bytes).c_str(),
@@ -151,10 +150,10 @@ int run_check(const Flags& flags) {
     for (const std::string& difference : report->differences) {
       std::printf("DIFFERS %s\n", difference.c_str());
     }
-    std::printf("%s: %zu image(s), %zu layers read span by span, %zu ordinary; %llu files, %s of tar\n",
-                same ? "the same" : "NOT the same", report->images, report->layers,
-                report->ordinary, static_cast<unsigned long long>(report->files),
-                human_bytes(report->tar_bytes).c_str());
+    std::printf(
+        "%s: %zu image(s), %zu layers read span by span, %zu ordinary; %llu files, %s of tar\n",
+        same ? "the same" : "NOT the same", report->images, report->layers, report->ordinary,
+        static_cast<unsigned long long>(report->files), human_bytes(report->tar_bytes).c_str());
   }
   return same ? kOk : kDiffers;
 }

@@ -13,9 +13,11 @@ namespace pagein::cli {
 void RegistryFlags::add_to(CLI::App* command) {
   command->add_flag("--plain-http", plain_http,
                     "Reach the registries named here by http (loopback always is)");
-  command->add_option("--ca-file", ca_file, "PEM file with the CAs to trust for registries (default: the system's)");
-  command->add_option("--docker-config", docker_config,
-                      "Docker's config.json with credentials (default: $DOCKER_CONFIG or ~/.docker)");
+  command->add_option("--ca-file", ca_file,
+                      "PEM file with the CAs to trust for registries (default: the system's)");
+  command->add_option(
+      "--docker-config", docker_config,
+      "Docker's config.json with credentials (default: $DOCKER_CONFIG or ~/.docker)");
 }
 
 Result<std::shared_ptr<registry::Session>> RegistryFlags::open(
@@ -32,9 +34,9 @@ Result<std::shared_ptr<registry::Session>> RegistryFlags::open(
     tls->ca_file = ca_file;
     options.tls = std::move(tls);
   }
-  const std::filesystem::path config =
-      docker_config.empty() ? registry::DockerConfigCredentials::default_path()
-                            : std::filesystem::path(docker_config);
+  const std::filesystem::path config = docker_config.empty()
+                                           ? registry::DockerConfigCredentials::default_path()
+                                           : std::filesystem::path(docker_config);
   if (!config.empty()) {
     options.credentials = std::make_shared<registry::DockerConfigCredentials>(config);
   }

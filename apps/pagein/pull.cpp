@@ -45,7 +45,8 @@ Result<containerd::PullSummary> pull(const Flags& flags, const std::stop_token& 
   ASSIGN_OR_RETURN(const auto session, flags.registry.open({flags.reference}));
   ASSIGN_OR_RETURN(const auto location, registry::parse_location(flags.reference));
   if (location.kind != registry::Location::Kind::registry) {
-    return Error(Code::invalid_argument, flags.reference + ": only images in a registry can be pulled");
+    return Error(Code::invalid_argument,
+                 flags.reference + ": only images in a registry can be pulled");
   }
   const oci::Reference reference = location.reference.with_default_tag();
   ASSIGN_OR_RETURN(const auto source, registry::open_source(location, session));
@@ -144,11 +145,18 @@ void add_pull(CLI::App& app, Run* run) {
   CLI::App* command = app.add_subcommand(
       "pull", "Pull an image into containerd so that its layers are served lazily where possible");
   auto flags = std::make_shared<Flags>();
-  command->add_option("REFERENCE", flags->reference, "The image in a registry: [host[:port]/]repository[:tag|@digest]")->required();
+  command
+      ->add_option("REFERENCE", flags->reference,
+                   "The image in a registry: [host[:port]/]repository[:tag|@digest]")
+      ->required();
   command->add_option("-a,--address", flags->address, "containerd's socket")->capture_default_str();
-  command->add_option("-n,--namespace", flags->name_space, "containerd's namespace (Kubernetes: k8s.io)")
+  command
+      ->add_option("-n,--namespace", flags->name_space,
+                   "containerd's namespace (Kubernetes: k8s.io)")
       ->capture_default_str();
-  command->add_option("--snapshotter", flags->snapshotter, "Pagein's name in containerd's configuration")
+  command
+      ->add_option("--snapshotter", flags->snapshotter,
+                   "Pagein's name in containerd's configuration")
       ->capture_default_str();
   command->add_option("--platform", flags->platform, "As os/arch (default: this machine's)");
   command->add_flag("--json", flags->json, "Print a summary as JSON");

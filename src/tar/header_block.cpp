@@ -130,19 +130,14 @@ Result<HeaderBlock> parse_header_block(ByteView block) {
   }
   int64_t ignored = 0;
   switch (header.dialect) {
-    case Dialect::v7:
-      break;
-    case Dialect::ustar:
-      header.prefix = c_string(field(block, kUstarPrefix));
-      break;
+    case Dialect::v7: break;
+    case Dialect::ustar: header.prefix = c_string(field(block, kUstarPrefix)); break;
     case Dialect::star:
       header.prefix = c_string(field(block, kStarPrefix));
       number(kStarAtime, ignored);
       number(kStarCtime, ignored);
       break;
-    case Dialect::gnu:
-      header.prefix = prefix_in_gnu_header(block);
-      break;
+    case Dialect::gnu: header.prefix = prefix_in_gnu_header(block); break;
   }
   if (!ok) return Error(Code::corrupt_input, "a number in the tar header is malformed");
   return header;
