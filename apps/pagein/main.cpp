@@ -49,6 +49,11 @@ const char* const kLocationHelp =
 
 int fail(const Error& error) {
   std::fprintf(stderr, "pagein: %s\n", error.message.c_str());
+  if (error.code == Code::unauthenticated) {
+    std::fprintf(stderr,
+                 "pagein: \"docker login HOST\" stores credentials where they are looked for; "
+                 "see --docker-config\n");
+  }
   return error.code == Code::cancelled ? kInterrupted : kFailed;
 }
 

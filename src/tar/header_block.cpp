@@ -43,7 +43,7 @@ constexpr std::string_view kTrailer{"tar\0", 4};
 ByteView field(ByteView block, Field f) { return block.subspan(f.offset, f.length); }
 
 // The checksum counts its own field as spaces.
-constexpr int64_t kChecksumAsSpaces = 8 * ' ';
+constexpr int64_t kChecksumAsSpaces = int64_t{8} * ' ';
 
 int64_t unsigned_sum(ByteView block) {
   // Bytes in 16-bit lanes: 64 words of at most 2 * 255 each cannot overflow.
