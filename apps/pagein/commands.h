@@ -14,9 +14,9 @@ namespace pagein::cli {
 
 enum Exit : int {
   kOk = 0,
-  kFailed = 1,       // it was tried and did not work
-  kUsage = 2,        // the command line makes no sense
-  kDiffers = 3,      // check: the images differ
+  kFailed = 1,   // it was tried and did not work
+  kUsage = 2,    // the command line makes no sense
+  kDiffers = 3,  // check: the images differ
   kInterrupted = 130,
 };
 
@@ -40,6 +40,8 @@ struct RegistryFlags {
 
 // "pagein: MESSAGE" to standard error; returns kFailed.
 int fail(const Error& error);
+// What a LOCATION may be, for the help of commands that take one.
+extern const char* const kLocationHelp;
 // 12.3 MB, as people write it (powers of ten).
 std::string human_bytes(uint64_t bytes);
 

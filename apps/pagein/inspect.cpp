@@ -21,8 +21,8 @@ struct Flags {
   RegistryFlags registry;
 };
 
-Result<std::shared_ptr<registry::ImageSource>> open(const std::string& text,
-                                                    const std::shared_ptr<registry::Session>& session) {
+Result<std::shared_ptr<registry::ImageSource>> open(
+    const std::string& text, const std::shared_ptr<registry::Session>& session) {
   ASSIGN_OR_RETURN(const auto location, registry::parse_location(text));
   return registry::open_source(location, session);
 }
@@ -89,8 +89,7 @@ void print_image(const convert::InspectedImage& image) {
                          static_cast<double>(std::max<uint64_t>(1, layer.descriptor.size));
     std::printf("  %-12s  %10s  %10s  %10s  %5.2f%%  %8zu  %7zu%s%s\n", name.c_str(), size.c_str(),
                 human_bytes(layer.tar_size).c_str(), human_bytes(layer.index->size).c_str(), share,
-                layer.files, layer.spans, layer.problem.empty() ? "" : "  ",
-                layer.problem.c_str());
+                layer.files, layer.spans, layer.problem.empty() ? "" : "  ", layer.problem.c_str());
   }
   std::printf("  %zu layers, %zu indexed; %s, indexes %s (%.2f%%); %s of tar, %zu files\n",
               image.layers.size(), indexed, human_bytes(bytes).c_str(),
@@ -151,10 +150,10 @@ int run_check(const Flags& flags) {
     for (const std::string& difference : report->differences) {
       std::printf("DIFFERS %s\n", difference.c_str());
     }
-    std::printf("%s: %zu images, %zu layers read span by span, %zu ordinary; %llu files, %s of tar\n",
-                same ? "the same" : "NOT the same", report->images, report->layers,
-                report->ordinary, static_cast<unsigned long long>(report->files),
-                human_bytes(report->tar_bytes).c_str());
+    std::printf(
+        "%s: %zu image(s), %zu layers read span by span, %zu ordinary; %llu files, %s of tar\n",
+        same ? "the same" : "NOT the same", report->images, report->layers, report->ordinary,
+        static_cast<unsigned long long>(report->files), human_bytes(report->tar_bytes).c_str());
   }
   return same ? kOk : kDiffers;
 }
@@ -166,8 +165,12 @@ void add_inspect(CLI::App& app, Run* run) {
       app.add_subcommand("inspect", "Show an image's layers, and their indexes if it has them");
   auto flags = std::make_shared<Flags>();
   command->add_option("LOCATION", flags->first, "The image")->required();
-  command->add_option("--platform", flags->platforms, "Only these, as os/arch (default: all)");
-  command->add_flag("--json", flags->json, "As JSON");
+  command
+      ->add_option("--platform", flags->platforms,
+                   "Only this one, as os/arch; may be repeated (default: all)")
+      ->allow_extra_args(false);
+  command->add_flag("--json", flags->json, "Print JSON");
+  command->footer(kLocationHelp);
   flags->registry.add_to(command);
   command->callback([flags, run] { *run = [flags] { return run_inspect(*flags); }; });
 }
@@ -178,8 +181,9 @@ void add_check(CLI::App& app, Run* run) {
   auto flags = std::make_shared<Flags>();
   command->add_option("BASE", flags->first, "The base image's LOCATION")->required();
   command->add_option("ACCELERATED", flags->second, "The accelerated image's LOCATION")->required();
-  command->add_flag("--json", flags->json, "As JSON");
-  command->footer("Exit code 0: the same; 3: they differ; 1: it could not be found out.");
+  command->add_flag("--json", flags->json, "Print JSON");
+  command->footer(std::string(kLocationHelp) +
+                  "\nExit code 0: the same; 3: they differ; 1: it could not be found out.");
   flags->registry.add_to(command);
   command->callback([flags, run] { *run = [flags] { return run_check(*flags); }; });
 }

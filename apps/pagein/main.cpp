@@ -13,9 +13,11 @@ namespace pagein::cli {
 void RegistryFlags::add_to(CLI::App* command) {
   command->add_flag("--plain-http", plain_http,
                     "Reach the registries named here by http (loopback always is)");
-  command->add_option("--ca-file", ca_file, "PEM file with the CAs to trust for registries");
-  command->add_option("--docker-config", docker_config,
-                      "Docker's config.json with credentials (default: $DOCKER_CONFIG or ~/.docker)");
+  command->add_option("--ca-file", ca_file,
+                      "PEM file with the CAs to trust for registries (default: the system's)");
+  command->add_option(
+      "--docker-config", docker_config,
+      "Docker's config.json with credentials (default: $DOCKER_CONFIG or ~/.docker)");
 }
 
 Result<std::shared_ptr<registry::Session>> RegistryFlags::open(
@@ -32,17 +34,26 @@ Result<std::shared_ptr<registry::Session>> RegistryFlags::open(
     tls->ca_file = ca_file;
     options.tls = std::move(tls);
   }
-  const std::filesystem::path config =
-      docker_config.empty() ? registry::DockerConfigCredentials::default_path()
-                            : std::filesystem::path(docker_config);
+  const std::filesystem::path config = docker_config.empty()
+                                           ? registry::DockerConfigCredentials::default_path()
+                                           : std::filesystem::path(docker_config);
   if (!config.empty()) {
     options.credentials = std::make_shared<registry::DockerConfigCredentials>(config);
   }
   return registry::Session::create(std::move(options));
 }
 
+const char* const kLocationHelp =
+    "LOCATION is [host[:port]/]repository[:tag|@digest], oci:DIR[:TAG], oci-archive:FILE[:TAG] or\n"
+    "docker-archive:FILE[:NAME].";
+
 int fail(const Error& error) {
   std::fprintf(stderr, "pagein: %s\n", error.message.c_str());
+  if (error.code == Code::unauthenticated) {
+    std::fprintf(stderr,
+                 "pagein: \"docker login HOST\" stores credentials where they are looked for; "
+                 "see --docker-config\n");
+  }
   return error.code == Code::cancelled ? kInterrupted : kFailed;
 }
 
@@ -61,12 +72,20 @@ std::string human_bytes(uint64_t bytes) {
 
 namespace {
 
+// What CLI11 says of a command that is missing or unknown names none.
+std::string command_names(const CLI::App& app) {
+  std::string names;
+  for (const CLI::App* command : app.get_subcommands({})) {
+    names += (names.empty() ? "" : ", ") + command->get_name();
+  }
+  return names;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Pagein: demand paging for container images.");
   app.set_version_flag("--version", std::string("pagein ") + PAGEIN_VERSION);
-  app.require_subcommand(1);
-  app.footer("LOCATION is [host[:port]/]repository[:tag|@digest], oci:DIR[:TAG], oci-archive:FILE or\n"
-             "docker-archive:FILE. \"pagein COMMAND --help\" tells more.");
+  app.require_subcommand(0, 1);  // a missing one is answered below
+  app.fallthrough();             // -v may also follow the command
   bool verbose = false;
   app.add_flag("-v,--verbose", verbose, "Log what is done, to standard error");
   Run run_command;
@@ -75,10 +94,20 @@ int run(int argc, char** argv) {
   add_check(app, &run_command);
   add_pull(app, &run_command);
   add_node_commands(app, &run_command);
+  app.footer("\"pagein COMMAND --help\" tells more; so does pagein(1).");
   try {
     app.parse(argc, argv);
+  } catch (const CLI::ExtrasError& error) {
+    if (!app.get_subcommands().empty()) return app.exit(error), kUsage;
+    std::fprintf(stderr, "pagein: there is no such command; there are: %s\n",
+                 command_names(app).c_str());
+    return kUsage;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kOk : kUsage;
+  }
+  if (!run_command) {
+    std::fprintf(stderr, "pagein: give a command: %s\n", command_names(app).c_str());
+    return kUsage;
   }
   log::configure(verbose ? log::Level::debug : log::Level::warn, log::Format::text);
   return run_command();

@@ -30,6 +30,11 @@ std::string text(const json& object, const char* key) {
   const auto it = object.find(key);
   return it != object.end() && it->is_string() ? it->get<std::string>() : "";
 }
+// The first digits of a digest, without its algorithm.
+std::string short_digest(const std::string& digest) {
+  const size_t colon = digest.find(':');
+  return digest.substr(colon == std::string::npos ? 0 : colon + 1).substr(0, 12);
+}
 uint64_t number(const json& object, const char* key) {
   const auto it = object.find(key);
   return it != object.end() && it->is_number() ? it->get<uint64_t>() : 0;
@@ -45,8 +50,9 @@ void print_layer(const json& layer) {
   const uint64_t have = number(layer, "spans_present");
   const uint64_t all = number(layer, "spans");
   std::string state = layer.value("complete", false) ? "complete" : "loading";
-  if (const std::string why = text(layer, "quarantined"); !why.empty()) state = "QUARANTINED: " + why;
-  std::printf("    %s  %9s  %s %3llu%%  %s\n", text(layer, "digest").substr(7, 12).c_str(),
+  if (const std::string why = text(layer, "quarantined"); !why.empty())
+    state = "QUARANTINED: " + why;
+  std::printf("    %s  %9s  %s %3llu%%  %s\n", short_digest(text(layer, "digest")).c_str(),
               human_bytes(number(layer, "bytes")).c_str(), bar(have, all).c_str(),
               static_cast<unsigned long long>(all == 0 ? 100 : have * 100 / all), state.c_str());
 }
@@ -109,11 +115,14 @@ int run_why(const Flags& flags) {
                 image.value("present_share", 0.0) * 100);
   }
   for (const json& decline : ordinary) {
-    std::printf("ordinary: layer %s of %s: %s\n", text(decline, "layer").substr(0, 19).c_str(),
+    std::printf("ordinary: layer %s of %s: %s\n", short_digest(text(decline, "layer")).c_str(),
                 text(decline, "image").c_str(), text(decline, "why").c_str());
   }
   if (lazy.empty() && ordinary.empty()) {
-    std::printf("pageind has not been asked for %s since it started\n", flags.first.c_str());
+    std::printf(
+        "%s: no container or mount uses it now, and no layer of it was declined since pageind "
+        "started\n",
+        flags.first.empty() ? "any image" : flags.first.c_str());
   }
   return kOk;
 }
@@ -145,7 +154,8 @@ int run_doctor(const Flags& flags) {
 }
 
 int run_post(const Flags& flags, const std::string& path, const json& body) {
-  auto answer = control::call_post(flags.socket, path, body.dump(-1, ' ', false, json::error_handler_t::replace));
+  auto answer = control::call_post(flags.socket, path,
+                                   body.dump(-1, ' ', false, json::error_handler_t::replace));
   if (!answer.ok()) return fail(answer.error());
   return kOk;
 }
@@ -169,13 +179,19 @@ void add_node_commands(CLI::App& app, Run* run) {
   CLI::App* mount = app.add_subcommand(
       "mount", "Mount an accelerated image read-only at a directory, lazily, without containerd");
   auto mount_flags = add_flags(mount);
+  mount->footer(kLocationHelp);
   mount->add_option("LOCATION", mount_flags->first, "The accelerated image")->required();
-  mount->add_option("DIR", mount_flags->second, "An existing directory")->required();
+  mount->add_option("DIR", mount_flags->second, "An existing directory, over which it is mounted")
+      ->required();
   mount->callback([=] {
     *run = [=] {
       // The daemon may run in another folder.
       std::string location = mount_flags->first;
-      if (location.starts_with("oci:")) location = "oci:" + absolute(location.substr(4));
+      for (const std::string prefix : {"oci:", "oci-archive:", "docker-archive:"}) {
+        if (!location.starts_with(prefix)) continue;
+        location = prefix + absolute(location.substr(prefix.size()));
+        break;
+      }
       return run_post(*mount_flags, "/v1/mount",
                       {{"image", location}, {"dir", absolute(mount_flags->second)}});
     };
@@ -183,27 +199,32 @@ void add_node_commands(CLI::App& app, Run* run) {
 
   CLI::App* umount = app.add_subcommand("umount", "Undo pagein mount");
   auto umount_flags = add_flags(umount);
-  umount->add_option("DIR", umount_flags->first, "The directory")->required();
+  umount->add_option("DIR", umount_flags->first, "The directory that the image was mounted at")
+      ->required();
   umount->callback([=] {
     *run = [=] {
       return run_post(*umount_flags, "/v1/umount", {{"dir", absolute(umount_flags->first)}});
     };
   });
 
-  CLI::App* status = app.add_subcommand("status", "Images, mounts and loading progress on this node");
+  CLI::App* status =
+      app.add_subcommand("status", "Images, mounts and loading progress on this node");
   auto status_flags = add_flags(status);
-  status->add_flag("--json", status_flags->json, "As JSON");
+  status->add_flag("--json", status_flags->json, "Print JSON");
   status->callback([=] { *run = [=] { return run_status(*status_flags); }; });
 
-  CLI::App* why = app.add_subcommand("why", "Say whether an image is lazy on this node, and why not");
+  CLI::App* why =
+      app.add_subcommand("why", "Say whether an image is lazy on this node, and why not");
   auto why_flags = add_flags(why);
-  why->add_option("IMAGE", why_flags->first, "Part of the image's name (default: all)");
-  why->add_flag("--json", why_flags->json, "As JSON");
+  why->add_option("IMAGE", why_flags->first, "The image's name, or a part of it (default: all)");
+  why->add_flag("--json", why_flags->json, "Print JSON");
   why->callback([=] { *run = [=] { return run_why(*why_flags); }; });
 
   CLI::App* doctor = app.add_subcommand("doctor", "Check what this node can do");
+  doctor->footer(
+      "Exit code 0: images can be mounted here; 1: they cannot, or pageind does not answer.");
   auto doctor_flags = add_flags(doctor);
-  doctor->add_flag("--json", doctor_flags->json, "As JSON");
+  doctor->add_flag("--json", doctor_flags->json, "Print JSON");
   doctor->callback([=] { *run = [=] { return run_doctor(*doctor_flags); }; });
 }
 

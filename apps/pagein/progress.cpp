@@ -55,7 +55,8 @@ std::string Progress::line(const Part& part) const {
       std::chrono::duration<double>(std::chrono::steady_clock::now() - part.begin).count();
   const double rate = seconds > 0.05 ? static_cast<double>(part.bytes) / seconds : 0;
   char numbers[96];
-  const double share = part.total == 0 ? 1 : static_cast<double>(part.bytes) / static_cast<double>(part.total);
+  const double share =
+      part.total == 0 ? 1 : static_cast<double>(part.bytes) / static_cast<double>(part.total);
   if (rate > 0) {
     std::snprintf(numbers, sizeof numbers, "%3.0f%%  %s/s  %.0f s left", share * 100,
                   human_bytes(static_cast<uint64_t>(rate)).c_str(),

@@ -45,7 +45,8 @@ Result<containerd::PullSummary> pull(const Flags& flags, const std::stop_token& 
   ASSIGN_OR_RETURN(const auto session, flags.registry.open({flags.reference}));
   ASSIGN_OR_RETURN(const auto location, registry::parse_location(flags.reference));
   if (location.kind != registry::Location::Kind::registry) {
-    return Error(Code::invalid_argument, flags.reference + ": only images in a registry can be pulled");
+    return Error(Code::invalid_argument,
+                 flags.reference + ": only images in a registry can be pulled");
   }
   const oci::Reference reference = location.reference.with_default_tag();
   ASSIGN_OR_RETURN(const auto source, registry::open_source(location, session));
@@ -86,10 +87,12 @@ Result<containerd::PullSummary> pull(const Flags& flags, const std::stop_token& 
 
 void print(const Flags& flags, const containerd::PullSummary& summary, double seconds) {
   size_t lazy = 0;
+  size_t unpacked = 0;
   uint64_t fetched = 0;
   nlohmann::json layers = nlohmann::json::array();
   for (const auto& layer : summary.layers) {
     if (layer.state == containerd::LayerState::lazy) ++lazy;
+    if (layer.state == containerd::LayerState::unpacked) ++unpacked;
     fetched += layer.fetched;
     layers.push_back({{"digest", layer.digest.str()},
                       {"chain_id", layer.chain_id.str()},
@@ -109,8 +112,9 @@ void print(const Flags& flags, const containerd::PullSummary& summary, double se
   std::printf("%s: %zu layers, %zu served lazily; %s of layers fetched; %.2f s\n",
               flags.reference.c_str(), summary.layers.size(), lazy, human_bytes(fetched).c_str(),
               seconds);
-  if (lazy == 0 && !summary.layers.empty()) {
-    std::printf("none is lazy: \"pagein why %s\" says why not\n", flags.reference.c_str());
+  if (unpacked > 0) {
+    std::printf("%zu loaded the ordinary way: \"pagein why %s\" says why\n", unpacked,
+                flags.reference.c_str());
   }
 }
 
@@ -121,7 +125,15 @@ int run_pull(const Flags& flags) {
     Progress progress(flags.json ? Progress::Style::silent : Progress::Style::automatic);
     return pull(flags, stop, progress);
   }();
-  if (!summary.ok()) return fail(summary.error().with_context("pull " + flags.reference));
+  if (!summary.ok()) {
+    Error error = summary.error().with_context("pull " + flags.reference);
+    // The first thing that goes wrong on a new node.
+    if (error.message.find("snapshotter not loaded") != std::string::npos) {
+      error.message += "; containerd's configuration needs [proxy_plugins." + flags.snapshotter +
+                       "], and containerd a restart after that";
+    }
+    return fail(error);
+  }
   print(flags, *summary,
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   return kOk;
@@ -133,13 +145,20 @@ void add_pull(CLI::App& app, Run* run) {
   CLI::App* command = app.add_subcommand(
       "pull", "Pull an image into containerd so that its layers are served lazily where possible");
   auto flags = std::make_shared<Flags>();
-  command->add_option("REFERENCE", flags->reference, "The image in a registry")->required();
+  command
+      ->add_option("REFERENCE", flags->reference,
+                   "The image in a registry: [host[:port]/]repository[:tag|@digest]")
+      ->required();
   command->add_option("-a,--address", flags->address, "containerd's socket")->capture_default_str();
-  command->add_option("-n,--namespace", flags->name_space, "containerd's namespace (Kubernetes: k8s.io)")
+  command
+      ->add_option("-n,--namespace", flags->name_space,
+                   "containerd's namespace (Kubernetes: k8s.io)")
       ->capture_default_str();
-  command->add_option("--snapshotter", flags->snapshotter, "Its name in containerd's configuration")
+  command
+      ->add_option("--snapshotter", flags->snapshotter,
+                   "Pagein's name in containerd's configuration")
       ->capture_default_str();
-  command->add_option("--platform", flags->platform, "os/arch (default: this machine's)");
+  command->add_option("--platform", flags->platform, "As os/arch (default: this machine's)");
   command->add_flag("--json", flags->json, "Print a summary as JSON");
   flags->registry.add_to(command);
   command->callback([flags, run] { *run = [flags] { return run_pull(*flags); }; });

@@ -20,6 +20,7 @@ namespace pagein {
 namespace {
 
 constexpr const char* kDefaultConfig = "/etc/pagein/pageind.toml";
+constexpr int kUsage = 2;  // the command line or the configuration makes no sense
 
 // One descriptor for each image that is mounted, a few for each layer.
 void raise_descriptor_limit() {
@@ -84,17 +85,29 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", std::string("pageind ") + PAGEIN_VERSION);
   std::string config_path = kDefaultConfig;
   bool check = false;
-  app.add_option("--config", config_path, "Configuration file")->capture_default_str();
-  app.add_flag("--check-config", check, "Only check the configuration file");
-  CLI11_PARSE(app, argc, argv);
+  app.add_option("--config", config_path,
+                 "Configuration file; without the default one every setting has its default")
+      ->capture_default_str();
+  app.add_flag("--check-config", check, "Check the configuration file and exit");
+  app.footer("pageind.toml(5) has every setting.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kUsage;
+  }
 
   const Result<node::Config> config = read_config(config_path);
   if (!config.ok()) {
     std::fprintf(stderr, "pageind: %s\n", config.error().message.c_str());
-    return 2;
+    return kUsage;
   }
   if (check) {
-    std::printf("%s is fine\n", config_path.c_str());
+    std::error_code ignored;
+    if (std::filesystem::exists(config_path, ignored)) {
+      std::printf("%s is fine\n", config_path.c_str());
+    } else {
+      std::printf("there is no %s: every setting has its default\n", config_path.c_str());
+    }
     return 0;
   }
   log::configure(config->log.level, config->log.format);

@@ -22,7 +22,8 @@ TEST(ByteReader, RefusesToReadPastTheEnd) {
 }
 
 TEST(ByteReader, VarintRoundTripsAndRejectsRedundantForms) {
-  for (uint64_t value : {uint64_t{0}, uint64_t{127}, uint64_t{128}, uint64_t{1} << 35, ~uint64_t{0}}) {
+  for (uint64_t value :
+       {uint64_t{0}, uint64_t{127}, uint64_t{128}, uint64_t{1} << 35, ~uint64_t{0}}) {
     ByteWriter writer;
     writer.varint(value);
     ByteReader reader(writer.buffer(), "test");

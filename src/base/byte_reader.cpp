@@ -15,9 +15,9 @@ Result<uint64_t> ByteReader::varint() {
       return value;
     }
   }
-  return Error(Code::corrupt_input,
-               std::string(what_) + ": bad variable-length integer at offset " +
-                   std::to_string(start));
+  return Error(
+      Code::corrupt_input,
+      std::string(what_) + ": bad variable-length integer at offset " + std::to_string(start));
 }
 
 }  // namespace pagein

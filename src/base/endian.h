@@ -25,7 +25,7 @@ template <typename T>
 class Le {
  public:
   constexpr Le() = default;
-  constexpr Le(T value) { store_le(bytes_, value); }  // NOLINT: implicit on purpose
+  constexpr Le(T value) { store_le(bytes_, value); }           // NOLINT: implicit on purpose
   constexpr operator T() const { return load_le<T>(bytes_); }  // NOLINT
 
  private:

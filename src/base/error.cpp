@@ -63,8 +63,8 @@ Code code_of_errno(int err) {
 }  // namespace
 
 Error errno_error(int err, std::string_view doing) {
-  return Error(code_of_errno(err),
-               std::string(doing) + ": " + std::system_category().message(err), err);
+  return Error(code_of_errno(err), std::string(doing) + ": " + std::system_category().message(err),
+               err);
 }
 
 int to_errno(const Error& error) {

@@ -10,18 +10,18 @@ namespace pagein {
 // Each code names what a caller can do, not where it happened. Edges (errno,
 // gRPC, HTTP) map from these in one table each.
 enum class Code {
-  not_found,        // it does not exist; asking again will not help
-  already_exists,   // it exists; the caller may use that one
-  invalid_argument, // the caller asked for something that makes no sense
-  corrupt_input,    // bytes from outside break their format or their digest
-  unauthenticated,  // credentials missing, wrong or expired
-  unavailable,      // try again: network, busy peer, restarting service
-  timeout,          // the deadline passed
-  cancelled,        // the caller, or a stop, called it off
-  exhausted,        // disk, memory cap, quota
-  unsupported,      // valid, but not something this build or kernel can do
-  failed_precondition, // the state does not allow it (in use, wrong kind)
-  internal,         // our bug, or an unexpected system error
+  not_found,            // it does not exist; asking again will not help
+  already_exists,       // it exists; the caller may use that one
+  invalid_argument,     // the caller asked for something that makes no sense
+  corrupt_input,        // bytes from outside break their format or their digest
+  unauthenticated,      // credentials missing, wrong or expired
+  unavailable,          // try again: network, busy peer, restarting service
+  timeout,              // the deadline passed
+  cancelled,            // the caller, or a stop, called it off
+  exhausted,            // disk, memory cap, quota
+  unsupported,          // valid, but not something this build or kernel can do
+  failed_precondition,  // the state does not allow it (in use, wrong kind)
+  internal,             // our bug, or an unexpected system error
 };
 
 std::string_view to_string(Code code);

@@ -34,8 +34,8 @@ Result<std::string> read_file(const std::filesystem::path& path, uint64_t cap) {
     if (n < 0) return errno_error(errno, "read " + path.string());
     if (n == 0) return content;
     if (content.size() + static_cast<size_t>(n) > cap) {
-      return Error(Code::exhausted, path.string() + " is longer than the " +
-                                        std::to_string(cap) + " bytes allowed here");
+      return Error(Code::exhausted, path.string() + " is longer than the " + std::to_string(cap) +
+                                        " bytes allowed here");
     }
     content.append(buffer, static_cast<size_t>(n));
   }
@@ -47,9 +47,9 @@ Status pread_full(int fd, std::span<uint8_t> out, uint64_t offset) {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return errno_error(errno, "pread");
     if (n == 0) {
-      return Error(Code::corrupt_input,
-                   "file ends at or before offset " + std::to_string(offset) + ", " +
-                       std::to_string(out.size()) + " more bytes expected");
+      return Error(Code::corrupt_input, "file ends at or before offset " + std::to_string(offset) +
+                                            ", " + std::to_string(out.size()) +
+                                            " more bytes expected");
     }
     out = out.subspan(static_cast<size_t>(n));
     offset += static_cast<uint64_t>(n);
@@ -90,8 +90,7 @@ std::string random_suffix() {
 
 Status replace_file(const std::filesystem::path& path, ByteView content, unsigned mode) {
   const std::filesystem::path dir = path.has_parent_path() ? path.parent_path() : ".";
-  const std::filesystem::path temp =
-      dir / ("." + path.filename().string() + "." + random_suffix());
+  const std::filesystem::path temp = dir / ("." + path.filename().string() + "." + random_suffix());
   auto write = [&]() -> Status {
     ASSIGN_OR_RETURN(UniqueFd fd, open_file(temp, O_WRONLY | O_CREAT | O_EXCL, mode));
     RETURN_IF_ERROR(write_full(fd.get(), content));

@@ -36,8 +36,7 @@ Status upload(Client& client, const BlobUpload& upload) {
     }
     if (*uploaded != Uploaded::by_another) return {};
     if (Clock::now() > deadline) {
-      return Error(Code::timeout, "another client has been uploading " +
-                                      upload.blob.digest.str() +
+      return Error(Code::timeout, "another client has been uploading " + upload.blob.digest.str() +
                                       " to containerd for ten minutes; try again when it is done");
     }
     if (!pause(client.stop())) return Error(Code::cancelled, "the pull was stopped");

@@ -71,8 +71,8 @@ std::unique_ptr<Client> Client::open(const ClientOptions& options, std::stop_tok
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   auto connection = std::make_shared<Connection>();
   connection->options = options;
-  connection->channel = grpc::CreateCustomChannel(
-      "unix:" + options.socket, grpc::InsecureChannelCredentials(), arguments);
+  connection->channel = grpc::CreateCustomChannel("unix:" + options.socket,
+                                                  grpc::InsecureChannelCredentials(), arguments);
   return std::unique_ptr<Client>(new Client(std::move(connection), {}, std::move(stop)));
 }
 
@@ -98,10 +98,9 @@ Status Client::ensure_namespace() {
   namespaces::CreateNamespaceRequest request;
   request.mutable_namespace_()->set_name(connection_->options.name_space);
   namespaces::CreateNamespaceResponse response;
-  const Status status = call.status(
-      namespaces::Namespaces::NewStub(connection_->channel)
-          ->Create(call.context(), request, &response),
-      "making namespace " + connection_->options.name_space);
+  const Status status = call.status(namespaces::Namespaces::NewStub(connection_->channel)
+                                        ->Create(call.context(), request, &response),
+                                    "making namespace " + connection_->options.name_space);
   if (!status.ok() && status.error().code == Code::already_exists) return {};
   return status;
 }

@@ -16,7 +16,9 @@ std::vector<Mount> mounts_of(
     const google::protobuf::RepeatedPtrField<::containerd::types::Mount>& mounts) {
   std::vector<Mount> out;
   for (const auto& mount : mounts) {
-    out.push_back({mount.type(), mount.source(), mount.target(),
+    out.push_back({mount.type(),
+                   mount.source(),
+                   mount.target(),
                    {mount.options().begin(), mount.options().end()}});
   }
   return out;
@@ -62,16 +64,15 @@ Status Client::remove_snapshot(const std::string& snapshotter, const std::string
                      "removing snapshot " + key);
 }
 
-Result<SnapshotInfo> Client::stat_snapshot(const std::string& snapshotter,
-                                           const std::string& key) {
+Result<SnapshotInfo> Client::stat_snapshot(const std::string& snapshotter, const std::string& key) {
   Call call(*this);
   snapshots::StatSnapshotRequest request;
   request.set_snapshotter(snapshotter);
   request.set_key(key);
   snapshots::StatSnapshotResponse response;
-  RETURN_IF_ERROR(call.status(snapshots::Snapshots::NewStub(connection_->channel)
-                                  ->Stat(call.context(), request, &response),
-                              "looking up snapshot " + key));
+  RETURN_IF_ERROR(call.status(
+      snapshots::Snapshots::NewStub(connection_->channel)->Stat(call.context(), request, &response),
+      "looking up snapshot " + key));
   const snapshots::Info& info = response.info();
   return SnapshotInfo{info.name(), info.parent(), info.kind() == snapshots::COMMITTED,
                       Labels(info.labels().begin(), info.labels().end())};

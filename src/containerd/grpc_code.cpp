@@ -7,21 +7,13 @@ namespace pagein::containerd {
 namespace {
 // The first entry of a code counts in that direction.
 constexpr std::pair<Code, int> kCodes[] = {
-    {Code::cancelled, 1},
-    {Code::invalid_argument, 3},
-    {Code::timeout, 4},
-    {Code::not_found, 5},
-    {Code::already_exists, 6},
-    {Code::exhausted, 8},
-    {Code::failed_precondition, 9},
-    {Code::invalid_argument, 11},  // OUT_OF_RANGE
-    {Code::unsupported, 12},
-    {Code::internal, 13},
-    {Code::unavailable, 14},
-    {Code::corrupt_input, 15},  // DATA_LOSS
-    {Code::unauthenticated, 16},
-    {Code::unauthenticated, 7},  // PERMISSION_DENIED
-    {Code::unavailable, 10},     // ABORTED: containerd's "try again"
+    {Code::cancelled, 1},           {Code::invalid_argument, 3},  {Code::timeout, 4},
+    {Code::not_found, 5},           {Code::already_exists, 6},    {Code::exhausted, 8},
+    {Code::failed_precondition, 9}, {Code::invalid_argument, 11},  // OUT_OF_RANGE
+    {Code::unsupported, 12},        {Code::internal, 13},         {Code::unavailable, 14},
+    {Code::corrupt_input, 15},                                   // DATA_LOSS
+    {Code::unauthenticated, 16},    {Code::unauthenticated, 7},  // PERMISSION_DENIED
+    {Code::unavailable, 10},  // ABORTED: containerd's "try again"
 };
 }  // namespace
 

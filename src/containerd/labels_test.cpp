@@ -27,7 +27,8 @@ TEST(Labels, OfALayer) {
                           {"org.opencontainers.image.title", "not for snapshotters"},
                           {"containerd.io/snapshot/long", std::string(5000, 'x')},
                           {kLayerDigest, "sha256:forged"}};
-  const Labels labels = layer_labels({"docker.io/library/x:1", digest_of(100), three, 1, digest_of(200)});
+  const Labels labels =
+      layer_labels({"docker.io/library/x:1", digest_of(100), three, 1, digest_of(200)});
   EXPECT_EQ(labels, (Labels{{"containerd.io/snapshot/pagein.index.size", "77"},
                             {kSnapshotRef, digest_of(200).str()},
                             {kImageRef, "docker.io/library/x:1"},

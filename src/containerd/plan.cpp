@@ -30,13 +30,11 @@ Status read_config(PullPlan& plan, const oci::Descriptor& descriptor,
                    registry::ImageSource& source) {
   Document config{descriptor, {}, {}};
   ASSIGN_OR_RETURN(config.bytes, source.read_blob(descriptor, oci::kMaxConfigSize));
-  ASSIGN_OR_RETURN(const oci::ImageConfig parsed,
-                   oci::parse_image_config(as_bytes(config.bytes)));
+  ASSIGN_OR_RETURN(const oci::ImageConfig parsed, oci::parse_image_config(as_bytes(config.bytes)));
   if (parsed.diff_ids.size() != plan.layers.size()) {
     return Error(Code::corrupt_input,
-                 "image " + plan.name + ": its manifest has " +
-                     std::to_string(plan.layers.size()) + " layers, its config " +
-                     std::to_string(parsed.diff_ids.size()) + " diffIDs");
+                 "image " + plan.name + ": its manifest has " + std::to_string(plan.layers.size()) +
+                     " layers, its config " + std::to_string(parsed.diff_ids.size()) + " diffIDs");
   }
   plan.diff_ids = parsed.diff_ids;
   plan.chain_ids = oci::chain_ids(plan.diff_ids);
@@ -57,8 +55,7 @@ Status read_image(PullPlan& plan, Document document, registry::ImageSource& sour
   plan.layers = manifest.layers;
   plan.manifest_digest = document.descriptor.digest;
   document.children.push_back(manifest.config);
-  document.children.insert(document.children.end(), manifest.layers.begin(),
-                           manifest.layers.end());
+  document.children.insert(document.children.end(), manifest.layers.begin(), manifest.layers.end());
   plan.documents.push_back(std::move(document));
   return read_config(plan, manifest.config, source);
 }

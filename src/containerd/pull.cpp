@@ -122,8 +122,7 @@ class Puller {
     if (!plan_.chain_ids.empty()) {
       summary.chain_id = plan_.chain_ids.back();
       RETURN_IF_ERROR(client_.label_content(
-          plan_.config_digest,
-          {{gc_snapshot_key(options_.snapshotter), summary.chain_id.str()}}));
+          plan_.config_digest, {{gc_snapshot_key(options_.snapshotter), summary.chain_id.str()}}));
     }
     RETURN_IF_ERROR(client_.put_image({plan_.name, options_.image_labels, plan_.target}));
     summary.layers = progress_.layers();
@@ -144,8 +143,8 @@ class Puller {
   std::string chain(size_t layer) const { return plan_.chain_ids[layer].str(); }
   SnapshotRequest request(size_t layer, std::string key) const {
     return {options_.snapshotter, std::move(key), layer == 0 ? "" : chain(layer - 1),
-            layer_labels({plan_.name, plan_.manifest_digest, plan_.layers, layer,
-                          plan_.chain_ids[layer]})};
+            layer_labels(
+                {plan_.name, plan_.manifest_digest, plan_.layers, layer, plan_.chain_ids[layer]})};
   }
   Result<bool> there(size_t layer) {
     const auto info = client_.stat_snapshot(options_.snapshotter, chain(layer));
@@ -204,9 +203,8 @@ class Puller {
     progress_.set(i, LayerState::unpacking);
     ASSIGN_OR_RETURN(const oci::Digest diff_id, client_.apply(plan_.layers[i], mounts));
     if (diff_id != plan_.diff_ids[i]) {
-      return Error(Code::corrupt_input, "layer " + plan_.layers[i].digest.str() +
-                                            " unpacks to " + diff_id.str() +
-                                            ", but the image's config says " +
+      return Error(Code::corrupt_input, "layer " + plan_.layers[i].digest.str() + " unpacks to " +
+                                            diff_id.str() + ", but the image's config says " +
                                             plan_.diff_ids[i].str());
     }
     wanted.key = chain(i);
@@ -216,7 +214,8 @@ class Puller {
     } else if (committed.error().code != Code::already_exists) {
       return committed;  // exists: another client was faster with the same
     }
-    RETURN_IF_ERROR(client_.label_content(plan_.layers[i].digest, {{kUncompressed, diff_id.str()}}));
+    RETURN_IF_ERROR(
+        client_.label_content(plan_.layers[i].digest, {{kUncompressed, diff_id.str()}}));
     progress_.set(i, LayerState::unpacked);
     return {};
   }
@@ -225,11 +224,11 @@ class Puller {
   // none where the snapshotter serves others of this image.
   Status fetch(size_t i) {
     if (!fetcher_) {
-      fetcher_.emplace(client_, plan_, source_,
-                       FetcherOptions{options_.parallel_downloads, [this](size_t layer,
-                                                                          uint64_t bytes) {
-                                        progress_.add_bytes(layer, bytes);
-                                      }});
+      fetcher_.emplace(
+          client_, plan_, source_,
+          FetcherOptions{options_.parallel_downloads, [this](size_t layer, uint64_t bytes) {
+                           progress_.add_bytes(layer, bytes);
+                         }});
     }
     progress_.set(i, LayerState::fetching);
     fetcher_->start(i);
@@ -263,8 +262,8 @@ std::string_view to_string(LayerState state) {
   return "unknown";
 }
 
-Result<PullSummary> pull_image(Client& client, const PullPlan& plan,
-                               registry::ImageSource& source, const PullOptions& options) {
+Result<PullSummary> pull_image(Client& client, const PullPlan& plan, registry::ImageSource& source,
+                               const PullOptions& options) {
   RETURN_IF_ERROR(client.ensure_namespace());
   ASSIGN_OR_RETURN(const auto lease, Lease::make(client, options.lease_lifetime));
   const std::unique_ptr<Client> leased = client.with_lease(lease->id());

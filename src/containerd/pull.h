@@ -16,9 +16,9 @@ namespace pagein::containerd {
 
 enum class LayerState {
   waiting,
-  present,    // the snapshot was there already
-  lazy,       // the snapshotter serves it
-  fetching,   // the ordinary way, from here
+  present,   // the snapshot was there already
+  lazy,      // the snapshotter serves it
+  fetching,  // the ordinary way, from here
   unpacking,
   unpacked,
 };
@@ -56,7 +56,7 @@ struct PullSummary {
 // complete stays until containerd collects it. Where the first layers are not
 // served lazily, those above without annotations for a snapshotter are
 // downloaded ahead.
-Result<PullSummary> pull_image(Client& client, const PullPlan& plan,
-                               registry::ImageSource& source, const PullOptions& options);
+Result<PullSummary> pull_image(Client& client, const PullPlan& plan, registry::ImageSource& source,
+                               const PullOptions& options);
 
 }  // namespace pagein::containerd

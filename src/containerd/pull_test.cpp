@@ -53,8 +53,8 @@ TempDir* Pull::dir_ = nullptr;
 TestContainerd* Pull::daemon_ = nullptr;
 
 TEST_F(Pull, OrdinaryLayers) {
-  const auto parts = source_.add_image(
-      {{{"a", std::string(3'000'000, 'a')}}, {{"b", "2"}}, {{"a", "changed"}}});
+  const auto parts =
+      source_.add_image({{{"a", std::string(3'000'000, 'a')}}, {{"b", "2"}}, {{"a", "changed"}}});
   const auto planned = plan(parts.index);
   ASSERT_TRUE(planned.ok()) << planned.error().message;
   std::vector<LayerProgress> progress;
@@ -164,8 +164,10 @@ TEST_F(Pull, APullGoesOnWithAnEarlierUpload) {
   source_.before_read = [](uint64_t at) {
     return at > 2'200'000 ? Status(Error(Code::unavailable, "gone")) : Status();
   };
-  EXPECT_FALSE(client_->upload({upload_ref(layer), layer.digest, layer.size, {}, {}},
-                               [&](uint64_t) { return source_.open_blob(layer); }).ok());
+  EXPECT_FALSE(client_
+                   ->upload({upload_ref(layer), layer.digest, layer.size, {}, {}},
+                            [&](uint64_t) { return source_.open_blob(layer); })
+                   .ok());
   const auto summary = pull_image(*client_, *plan(parts.index), source_, options_);
   ASSERT_TRUE(summary.ok()) << summary.error().message;
   EXPECT_THAT(source_.ranged->offsets, testing::ElementsAre(2u << 20));

@@ -27,7 +27,8 @@ inline std::string make_tar(const std::map<std::string, std::string>& files) {
     };
     auto octal = [](uint64_t value, int digits) {
       std::string text(static_cast<size_t>(digits), '0');
-      for (int i = digits - 1; i >= 0; --i, value >>= 3) text[static_cast<size_t>(i)] = static_cast<char>('0' + (value & 7));
+      for (int i = digits - 1; i >= 0; --i, value >>= 3)
+        text[static_cast<size_t>(i)] = static_cast<char>('0' + (value & 7));
       return text;
     };
     put(0, name);
@@ -38,7 +39,9 @@ inline std::string make_tar(const std::map<std::string, std::string>& files) {
     put(136, octal(1'700'000'000, 11));
     put(148, "        ");
     put(156, "0");
-    put(257, std::string("ustar\0" "00", 8));
+    put(257, std::string("ustar\0"
+                         "00",
+                         8));
     uint64_t sum = 0;
     for (const char c : header) sum += static_cast<unsigned char>(c);
     put(148, octal(sum, 6) + std::string("\0 ", 2));
@@ -142,8 +145,8 @@ class FakeSource final : public registry::ImageSource {
 
   std::map<oci::Digest, std::string> blobs_by_digest;
   const std::shared_ptr<MemoryBlobs> ranged = std::make_shared<MemoryBlobs>(blobs_by_digest);
-  std::atomic<int> opened = 0;                    // open_blob calls
-  std::function<Status(uint64_t)> before_read;    // with the bytes already read
+  std::atomic<int> opened = 0;                  // open_blob calls
+  std::function<Status(uint64_t)> before_read;  // with the bytes already read
 
  private:
   class Stream final : public ByteStream {

@@ -41,8 +41,8 @@ Result<std::string> take(const std::filesystem::path& socket, const httplib::Res
     const std::string code = json.value("code", std::string());
     return Error(code_of(code, result->status), json["error"].get<std::string>());
   }
-  return Error(Code::internal, "pageind answered with HTTP status " +
-                                   std::to_string(result->status));
+  return Error(Code::internal,
+               "pageind answered with HTTP status " + std::to_string(result->status));
 }
 
 }  // namespace

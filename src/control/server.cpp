@@ -87,9 +87,8 @@ class Server::Impl {
       return Error(Code::internal, "cannot listen at " + path.string() +
                                        "; is its folder writable and the path short enough?");
     }
-    control_thread_ = std::thread([this] {
-      guard("control", [this] { control_.listen_after_bind(); });
-    });
+    control_thread_ =
+        std::thread([this] { guard("control", [this] { control_.listen_after_bind(); }); });
     return start_metrics();
   }
 
@@ -108,9 +107,8 @@ class Server::Impl {
     if (!metrics_.bind_to_port(address.substr(0, colon), port)) {
       return Error(Code::internal, "cannot listen at metrics_address " + address);
     }
-    metrics_thread_ = std::thread([this] {
-      guard("metrics", [this] { metrics_.listen_after_bind(); });
-    });
+    metrics_thread_ =
+        std::thread([this] { guard("metrics", [this] { metrics_.listen_after_bind(); }); });
     return {};
   }
 
@@ -127,18 +125,20 @@ class Server::Impl {
     control_.Get("/metrics", [this](const httplib::Request&, httplib::Response& response) {
       response.set_content(metrics_text(node_), "text/plain; version=0.0.4");
     });
-    control_.Post("/v1/mount", [this](const httplib::Request& request,
-                                      httplib::Response& response) {
-      const std::string dir = text_of(request, "dir");
-      if (Status status = check_dir(dir); !status.ok()) return answer(response, status);
-      answer(response, node_.mount_image(text_of(request, "image"), dir));
-    });
-    control_.Post("/v1/umount", [this](const httplib::Request& request,
-                                       httplib::Response& response) {
-      const std::string dir = text_of(request, "dir");
-      if (Status status = check_dir(dir); !status.ok()) return answer(response, status);
-      answer(response, node_.unmount_image(dir));
-    });
+    control_.Post("/v1/mount",
+                  [this](const httplib::Request& request, httplib::Response& response) {
+                    const std::string dir = text_of(request, "dir");
+                    if (Status status = check_dir(dir); !status.ok())
+                      return answer(response, status);
+                    answer(response, node_.mount_image(text_of(request, "image"), dir));
+                  });
+    control_.Post("/v1/umount",
+                  [this](const httplib::Request& request, httplib::Response& response) {
+                    const std::string dir = text_of(request, "dir");
+                    if (Status status = check_dir(dir); !status.ok())
+                      return answer(response, status);
+                    answer(response, node_.unmount_image(dir));
+                  });
     control_.Post("/v1/background/pause", [this](const httplib::Request&, httplib::Response& r) {
       node_.background().pause();
       answer(r, {});

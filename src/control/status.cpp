@@ -48,7 +48,8 @@ json chain_json(const node::ImageMounts::ChainStatus& chain) {
           {"layers", std::move(layers)},
           {"mounts", std::move(mounts)},
           {"device_reads", chain.reads},
-          {"present_share", total == 0 ? 1.0 : static_cast<double>(present) / static_cast<double>(total)}};
+          {"present_share",
+           total == 0 ? 1.0 : static_cast<double>(present) / static_cast<double>(total)}};
 }
 
 // One line of Prometheus' text format, with its help where a name begins.
@@ -63,7 +64,8 @@ class Metrics {
     std::snprintf(number, sizeof number, "%.17g", v);
     text_ += name + (labels.empty() ? "" : "{" + labels + "}") + " " + number + "\n";
   }
-  void counter(const std::string& name, const char* help, double v, const std::string& labels = "") {
+  void counter(const std::string& name, const char* help, double v,
+               const std::string& labels = "") {
     value(name, "counter", help, v, labels);
   }
   void gauge(const std::string& name, const char* help, double v, const std::string& labels = "") {
@@ -132,25 +134,26 @@ std::string status_json(node::Node& node) {
   for (size_t i = 0; i < net::kPriorityCount; ++i) bytes[kClasses[i]] = counters.bytes[i].load();
   const fetch::Background::Progress progress = node.background().progress();
   const store::LayerStore::Usage usage = node.layers().store().usage();
-  return dump({{"version", PAGEIN_VERSION},
-               {"images", std::move(images)},
-               {"manual_mounts", std::move(manual)},
-               {"fetched_bytes", std::move(bytes)},
-               {"read_errors", counters.errors.load()},
-               {"background", {{"layers", progress.layers},
-                               {"flights", progress.flights},
-                               {"paused", progress.paused}}},
-               {"store", {{"bytes", usage.bytes}, {"layers", usage.layers}}}});
+  return dump(
+      {{"version", PAGEIN_VERSION},
+       {"images", std::move(images)},
+       {"manual_mounts", std::move(manual)},
+       {"fetched_bytes", std::move(bytes)},
+       {"read_errors", counters.errors.load()},
+       {"background",
+        {{"layers", progress.layers}, {"flights", progress.flights}, {"paused", progress.paused}}},
+       {"store", {{"bytes", usage.bytes}, {"layers", usage.layers}}}});
 }
 
 std::string doctor_json(node::Node& node) {
   const mount::EngineProbe& probe = node.probe();
   return dump({{"version", PAGEIN_VERSION},
-               {"engine", {{"name", "erofs"},
-                           {"usable", probe.usable},
-                           {"takeover", probe.takeover},
-                           {"direct", probe.direct},
-                           {"findings", probe.findings}}},
+               {"engine",
+                {{"name", "erofs"},
+                 {"usable", probe.usable},
+                 {"takeover", probe.takeover},
+                 {"direct", probe.direct},
+                 {"findings", probe.findings}}},
                {"root", node.config().root.native()},
                {"trust", node.config().trust.repositories}});
 }

@@ -15,37 +15,24 @@ using index::FileType;
 
 Result<FileType> type_of(uint32_t mode) {
   switch (mode & S_IFMT) {
-    case S_IFREG:
-      return FileType::regular;
-    case S_IFDIR:
-      return FileType::directory;
-    case S_IFLNK:
-      return FileType::symlink;
-    case S_IFCHR:
-      return FileType::char_device;
-    case S_IFBLK:
-      return FileType::block_device;
-    case S_IFIFO:
-      return FileType::fifo;
-    default:
-      return Error(Code::corrupt_input, "EROFS image: an inode of unknown type");
+    case S_IFREG: return FileType::regular;
+    case S_IFDIR: return FileType::directory;
+    case S_IFLNK: return FileType::symlink;
+    case S_IFCHR: return FileType::char_device;
+    case S_IFBLK: return FileType::block_device;
+    case S_IFIFO: return FileType::fifo;
+    default: return Error(Code::corrupt_input, "EROFS image: an inode of unknown type");
   }
 }
 
 uint8_t code_of(FileType type) {
   switch (type) {
-    case FileType::regular:
-      return kTypeRegular;
-    case FileType::directory:
-      return kTypeDirectory;
-    case FileType::symlink:
-      return kTypeSymlink;
-    case FileType::char_device:
-      return kTypeCharDevice;
-    case FileType::block_device:
-      return kTypeBlockDevice;
-    default:
-      return kTypeFifo;
+    case FileType::regular: return kTypeRegular;
+    case FileType::directory: return kTypeDirectory;
+    case FileType::symlink: return kTypeSymlink;
+    case FileType::char_device: return kTypeCharDevice;
+    case FileType::block_device: return kTypeBlockDevice;
+    default: return kTypeFifo;
   }
 }
 

@@ -123,9 +123,7 @@ Status Planner::place(tree::InodeId id) {
       inode.size = tree_.attributes(id).size;
       cursor_ += sizeof(InodeExtended) + inode.xattr_size;
       return place_file(id, &inode);
-    default:
-      cursor_ += sizeof(InodeExtended) + inode.xattr_size;
-      return {};
+    default: cursor_ += sizeof(InodeExtended) + inode.xattr_size; return {};
   }
 }
 

@@ -90,7 +90,8 @@ Result<Reader::Inode> Reader::inode(uint64_t nid) const {
   inode.mtime_sec = static_cast<int64_t>(uint64_t{disk.mtime});
   inode.mtime_nsec = disk.mtime_nsec;
   if (inode.size > INT64_MAX) return at_inode(inode, "its size is negative");
-  if (disk.xattr_icount > 0) inode.xattr_size = sizeof(XattrBody) + 4 * (disk.xattr_icount - 1);
+  if (disk.xattr_icount > 0)
+    inode.xattr_size = sizeof(XattrBody) + uint64_t{4} * (disk.xattr_icount - 1u);
   RETURN_IF_ERROR(
       range(inode.offset, sizeof(InodeExtended) + inode.xattr_size, "an inode's xattrs"));
   return inode;
@@ -175,10 +176,10 @@ Result<Reader::Xattrs> Reader::xattrs(const Inode& inode) const {
   if (inode.xattr_size == 0) return out;
   uint64_t at = inode.offset + sizeof(InodeExtended);
   const uint64_t end = at + inode.xattr_size;
-  const uint32_t shared = load<XattrBody>(image_.subspan(at)).shared_count;
+  const uint64_t shared = load<XattrBody>(image_.subspan(at)).shared_count;
   at += sizeof(XattrBody);
   if (shared * 4 > end - at) return at_inode(inode, "its shared xattrs do not fit");
-  for (uint32_t i = 0; i < shared; ++i, at += 4) {
+  for (uint64_t i = 0; i < shared; ++i, at += 4) {
     const uint64_t id = load_le<uint32_t>(image_.data() + at);
     RETURN_IF_ERROR(xattr_at(super_.xattr_blkaddr * kBlock + id * 4, image_.size(), &out));
   }

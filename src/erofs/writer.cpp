@@ -93,11 +93,8 @@ void Writer::write_inode(tree::InodeId id) {
       a.type == FileType::symlink ? write_symlink(id) : write_directory(id);
       break;
     case FileType::char_device:
-    case FileType::block_device:
-      inode.u = encode_device(a.dev_major, a.dev_minor);
-      break;
-    default:
-      break;
+    case FileType::block_device: inode.u = encode_device(a.dev_major, a.dev_minor); break;
+    default: break;
   }
   put(plan.offset, inode);
   if (plan.xattr_size > 0) {

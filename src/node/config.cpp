@@ -137,7 +137,10 @@ Status read_registry(Section section, Config* config) {
     config->registry.plain_http.insert(host);
     return {};
   });
-  section.text("docker_config", into_path(&config->registry.docker_config));
+  section.text("docker_config", [&](const std::string& path) -> Status {
+    if (path.empty()) return {};  // the default, written out
+    return into_path(&config->registry.docker_config)(path);
+  });
   section.text("ca_file", into_text(&config->registry.ca_file));
   return section.finish();
 }

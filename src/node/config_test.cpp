@@ -40,6 +40,11 @@ threads = 4
   EXPECT_EQ(config.mount.threads, 4u);
 }
 
+TEST(Config, AnEmptyPathOfCredentialsIsTheDefault) {
+  EXPECT_EQ(parse_config("[registry]\ndocker_config = \"\"").value().registry.docker_config, "");
+  EXPECT_FALSE(parse_config("[registry]\ndocker_config = \"config.json\"").ok());
+}
+
 TEST(Config, ErrorsNameLineAndKey) {
   auto message = [](std::string_view text) { return parse_config(text).error().message; };
   EXPECT_EQ(message("\nroot = 5"), "line 2: root must be a text");

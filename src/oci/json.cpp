@@ -45,8 +45,7 @@ Status check_shape(std::string_view text, std::string_view what, const JsonLimit
 }
 
 Error wrong_type(const char* key, std::string_view wanted) {
-  return Error(Code::corrupt_input,
-               "\"" + std::string(key) + "\" is not " + std::string(wanted));
+  return Error(Code::corrupt_input, "\"" + std::string(key) + "\" is not " + std::string(wanted));
 }
 
 }  // namespace
@@ -54,8 +53,8 @@ Error wrong_type(const char* key, std::string_view wanted) {
 Result<Json> parse_json(ByteView text, std::string_view what, const JsonLimits& limits) {
   if (text.size() > limits.max_bytes) {
     return Error(Code::exhausted, std::string(what) + " has " + std::to_string(text.size()) +
-                                      " bytes, more than the " +
-                                      std::to_string(limits.max_bytes) + " allowed");
+                                      " bytes, more than the " + std::to_string(limits.max_bytes) +
+                                      " allowed");
   }
   RETURN_IF_ERROR(check_shape(as_text(text), what, limits));
   Json value = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);

@@ -19,8 +19,8 @@ using Json = nlohmann::json;
 
 struct JsonLimits {
   size_t max_bytes = 4 << 20;
-  size_t max_depth = 32;         // of nested arrays and objects
-  size_t max_values = 200'000;   // members and elements: a byte of text can cost a hundred in memory
+  size_t max_depth = 32;        // of nested arrays and objects
+  size_t max_values = 200'000;  // members and elements: a byte of text can cost a hundred in memory
 };
 
 // Pure. `what` names the document in errors ("manifest"). corrupt_input: not

@@ -27,8 +27,8 @@ Result<std::string> document_type(const Json& document, std::string_view transpo
   if (version != 2) return Error(Code::unsupported, "its schemaVersion is not 2");
   ASSIGN_OR_RETURN(std::string type, json_string(document, "mediaType"));
   if (!type.empty() && !transport.empty() && type != transport) {
-    return Error(Code::corrupt_input, "calls itself " + type + " but was delivered as " +
-                                          std::string(transport));
+    return Error(Code::corrupt_input,
+                 "calls itself " + type + " but was delivered as " + std::string(transport));
   }
   if (type.empty()) type = std::string(transport);
   if (type.empty()) type = has_manifests ? media_type::kOciIndex : media_type::kOciManifest;

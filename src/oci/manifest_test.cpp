@@ -35,8 +35,8 @@ TEST(Manifest, DockerAndOci) {
   EXPECT_EQ(manifest->layers[0].size, 7u);
   EXPECT_EQ(to_oci_media_type(manifest->layers[0].media_type), media_type::kOciLayerGzip);
   EXPECT_EQ(*detect_manifest_type(as_bytes(docker_manifest())), media_type::kDockerManifest);
-  const std::string bare = R"({"schemaVersion":2,"config":)" + descriptor("x", kA) +
-                           R"(,"layers":null})";
+  const std::string bare =
+      R"({"schemaVersion":2,"config":)" + descriptor("x", kA) + R"(,"layers":null})";
   EXPECT_EQ(parse_manifest(as_bytes(bare))->media_type, media_type::kOciManifest);
 }
 
@@ -50,8 +50,8 @@ TEST(Manifest, SerialisationIsDeterministicAndReadsBack) {
   layer.size = 1ULL << 40;
   layer.annotations = {{"b", "2"}, {"a", "\"quoted\" \xc3\xa9"}};
   manifest.layers = {layer, layer};
-  manifest.subject = Descriptor{.media_type = std::string(media_type::kOciManifest),
-                                .digest = *Digest::parse(kA), .size = 5};
+  manifest.subject = Descriptor{
+      .media_type = std::string(media_type::kOciManifest), .digest = *Digest::parse(kA), .size = 5};
   manifest.annotations = {{"z", "1"}};
   const std::string text = serialize(manifest);
   EXPECT_EQ(text, serialize(manifest));
@@ -175,7 +175,8 @@ TEST(ImageConfigTest, ReadsWhatRunsAndWhatItIsMadeOf) {
       R"({"architecture":"amd64","os":"linux","created":"2024-01-01T00:00:00Z","config":{)"
       R"("Entrypoint":["/bin/sh","-c"],"Cmd":null,"Env":["A=b"],"WorkingDir":"/srv","User":"1:2",)"
       R"("Volumes":{"/data":{}},"ExposedPorts":{"80/tcp":{}},"Labels":{"l":"v"}},)"
-      R"("rootfs":{"type":"layers","diff_ids":[")" + kA + "\",\"" + kB + R"("]},"history":[]})";
+      R"("rootfs":{"type":"layers","diff_ids":[")" +
+      kA + "\",\"" + kB + R"("]},"history":[]})";
   auto config = parse_image_config(as_bytes(text));
   ASSERT_TRUE(config.ok()) << config.error().message;
   EXPECT_EQ(config->platform.str(), "linux/amd64");
@@ -188,9 +189,9 @@ TEST(ImageConfigTest, ReadsWhatRunsAndWhatItIsMadeOf) {
   ASSERT_EQ(chain.size(), 2u);
   EXPECT_EQ(chain[0].str(), kA);
   EXPECT_EQ(chain[1], Digest::of(as_bytes(kA + " " + kB)));
-  for (const char* bad : {"{}", "[]", R"({"rootfs":{"type":"x"}})", R"({"rootfs":{"diff_ids":[1]}})",
-                          R"({"rootfs":{"diff_ids":["sha256:x"]}})",
-                          R"({"rootfs":{},"config":{"Env":"A=b"}})"}) {
+  for (const char* bad :
+       {"{}", "[]", R"({"rootfs":{"type":"x"}})", R"({"rootfs":{"diff_ids":[1]}})",
+        R"({"rootfs":{"diff_ids":["sha256:x"]}})", R"({"rootfs":{},"config":{"Env":"A=b"}})"}) {
     EXPECT_FALSE(parse_image_config(as_bytes(bad)).ok()) << bad;
   }
 }

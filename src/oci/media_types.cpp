@@ -11,11 +11,11 @@ LayerType parse_layer_type(std::string_view type) {
     LayerCompression compression;
   };
   static constexpr Known kKnown[] = {
-      {kOciLayer, false, none},         {kOciLayerGzip, false, gzip},
-      {kOciLayerZstd, false, zstd},     {kOciLayerForeign, true, none},
+      {kOciLayer, false, none},           {kOciLayerGzip, false, gzip},
+      {kOciLayerZstd, false, zstd},       {kOciLayerForeign, true, none},
       {kOciLayerForeignGzip, true, gzip}, {kOciLayerForeignZstd, true, zstd},
-      {kDockerLayer, false, none},      {kDockerLayerGzip, false, gzip},
-      {kDockerLayerZstd, false, zstd},  {kDockerLayerForeign, true, gzip},
+      {kDockerLayer, false, none},        {kDockerLayerGzip, false, gzip},
+      {kDockerLayerZstd, false, zstd},    {kDockerLayerForeign, true, gzip},
   };
   for (const Known& known : kKnown) {
     if (known.type == type) return {true, known.foreign, known.compression};

@@ -21,8 +21,7 @@ bool is_hex(char c) { return is_digit(c) || (c >= 'a' && c <= 'f'); }
 Error bad(std::string_view text, std::string_view why) {
   std::string shown;
   for (const char c : text.substr(0, 300)) shown += c >= ' ' && c < 0x7f ? c : '?';
-  return Error(Code::invalid_argument,
-               "image reference \"" + shown + "\": " + std::string(why));
+  return Error(Code::invalid_argument, "image reference \"" + shown + "\": " + std::string(why));
 }
 
 bool is_valid_port(std::string_view port) {
@@ -76,8 +75,7 @@ bool is_valid_component(std::string_view component) {
     const char c = component[i];
     while (i < component.size() && component[i] == c) ++i;
     const size_t run = i - start;
-    const bool separator =
-        c == '-' || (c == '.' && run == 1) || (c == '_' && run <= 2);
+    const bool separator = c == '-' || (c == '.' && run == 1) || (c == '_' && run <= 2);
     if (!separator || !alnum_run()) return false;
   }
   return true;
@@ -86,7 +84,8 @@ bool is_valid_component(std::string_view component) {
 // Empty where it is fine, else what is wrong.
 std::string_view check_repository(std::string_view repository) {
   if (repository.empty()) return "has no repository name";
-  if (repository.size() > kMaxNameLength) return "the repository name is longer than 255 characters";
+  if (repository.size() > kMaxNameLength)
+    return "the repository name is longer than 255 characters";
   if (std::any_of(repository.begin(), repository.end(), is_upper)) {
     return "the repository name must be lower case";
   }
@@ -113,8 +112,7 @@ std::string lower(std::string_view text) {
 // takes any upper-case letter for a sign; hosts are lower-cased here, so that
 // would not read back as the same reference.)
 bool looks_like_host(std::string_view component) {
-  return lower(component) == "localhost" ||
-         component.find_first_of(".:") != std::string_view::npos;
+  return lower(component) == "localhost" || component.find_first_of(".:") != std::string_view::npos;
 }
 
 }  // namespace

@@ -174,9 +174,9 @@ Status add_layer(const Archive& archive, const std::string& member, const oci::D
   layer.media_type = std::string(oci::layer_media_type(compression));
   layer.size = where.size;
   const std::string name = member.starts_with("./") ? member.substr(2) : member;
-  const Result<oci::Digest> named =
-      name.starts_with(kBlobs) ? oci::Digest::parse("sha256:" + name.substr(kBlobs.size()))
-                               : Result<oci::Digest>(Error(Code::not_found, ""));
+  const Result<oci::Digest> named = name.starts_with(kBlobs)
+                                        ? oci::Digest::parse("sha256:" + name.substr(kBlobs.size()))
+                                        : Result<oci::Digest>(Error(Code::not_found, ""));
   if (compression == oci::LayerCompression::none) {
     layer.digest = diff_id;  // an uncompressed layer is its diffID; readers verify
   } else if (named.ok()) {
@@ -224,8 +224,8 @@ Result<std::shared_ptr<ImageSource>> open_oci_archive(const fs::path& file,
   ASSIGN_OR_RETURN(const std::shared_ptr<const Archive> archive, open_archive(file));
   Result<std::string> text = archive->read("index.json", oci::kMaxManifestSize);
   if (!text.ok()) {
-    return Error(text.error().code, file.string() + " is not an OCI archive: " +
-                                        text.error().message);
+    return Error(text.error().code,
+                 file.string() + " is not an OCI archive: " + text.error().message);
   }
   ASSIGN_OR_RETURN(oci::ImageIndex index, oci::parse_index(as_bytes(*text)));
   BlobLocator locate = [archive](const oci::Digest& digest) {
@@ -240,8 +240,8 @@ Result<std::shared_ptr<ImageSource>> open_docker_archive(const fs::path& file,
   ASSIGN_OR_RETURN(const std::shared_ptr<const Archive> archive, open_archive(file));
   Result<std::string> text = archive->read("manifest.json", oci::kMaxManifestSize);
   if (!text.ok()) {
-    return Error(text.error().code, file.string() + " is not a docker-archive: " +
-                                        text.error().message);
+    return Error(text.error().code,
+                 file.string() + " is not a docker-archive: " + text.error().message);
   }
   Result<std::vector<SavedImage>> images = parse_saved(as_bytes(*text));
   if (!images.ok()) return images.error().with_context(file.string());

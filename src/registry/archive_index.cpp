@@ -205,8 +205,8 @@ class Pass {
     if (type == 'g') return {};
     if (size > kMaxArchiveHeader) return broken(header, "an extended header is too long");
     std::string text(static_cast<size_t>(size), '\0');
-    RETURN_IF_ERROR(read_at_(
-        at_, std::span<uint8_t>(reinterpret_cast<uint8_t*>(text.data()), text.size())));
+    RETURN_IF_ERROR(
+        read_at_(at_, std::span<uint8_t>(reinterpret_cast<uint8_t*>(text.data()), text.size())));
     if (type == 'x') return parse_pax(text, header, &overrides_);
     text.resize(std::min(text.find('\0'), text.size()));
     (type == 'L' ? overrides_.path : overrides_.link) = std::move(text);
@@ -223,8 +223,8 @@ class Pass {
     if (overrides_.path) path = *std::move(overrides_.path);
     ArchiveMember out{.offset = at_, .size = size, .link = {}, .symbolic = type == '2'};
     if (type == '1' || type == '2') {
-      out.link = overrides_.link ? *std::move(overrides_.link)
-                                 : text_field(block, kLink, kLinkSize);
+      out.link =
+          overrides_.link ? *std::move(overrides_.link) : text_field(block, kLink, kLinkSize);
     } else if (type != '0' && type != '\0' && type != '7') {
       return {};  // folders and devices
     }

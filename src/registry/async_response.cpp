@@ -42,7 +42,7 @@ class Collector : public net::ResponseHandler {
 }  // namespace
 
 net::RequestId collect_response(net::Client& client, net::Request request, uint64_t cap,
-                      std::function<void(Result<net::Response>)> done) {
+                                std::function<void(Result<net::Response>)> done) {
   auto collector = std::make_shared<Collector>(client, cap, std::move(done));
   const net::RequestId id = client.start(std::move(request), collector);
   collector->set_id(id);

@@ -10,6 +10,6 @@ namespace pagein::registry {
 
 // `done` is called exactly once; exhausted if the body exceeds `cap`.
 net::RequestId collect_response(net::Client& client, net::Request request, uint64_t cap,
-                      std::function<void(Result<net::Response>)> done);
+                                std::function<void(Result<net::Response>)> done);
 
 }  // namespace pagein::registry

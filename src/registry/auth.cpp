@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kMaxTokenAnswer = 1 << 20;
 constexpr size_t kMaxToken = 64 << 10;
 constexpr size_t kMaxScope = 4 << 10;
-constexpr size_t kMaxTokens = 4096;  // cached; a registry's user has a handful
+constexpr size_t kMaxTokens = 4096;                   // cached; a registry's user has a handful
 constexpr std::chrono::seconds kDefaultLifetime{60};  // token specification, "expires_in"
 constexpr std::chrono::seconds kMaxLifetime{86400};
 constexpr std::chrono::seconds kBasicLifetime{600};  // then the provider is asked anew
@@ -110,8 +110,8 @@ void Authenticator::authorize(const AuthTarget& target, Completion done) {
   fetch(target, *known, target.scope, std::move(done));
 }
 
-Result<Authenticator::Known> Authenticator::choose(const AuthTarget& target,
-                                                   const Refusal& refusal, std::string* scope) {
+Result<Authenticator::Known> Authenticator::choose(const AuthTarget& target, const Refusal& refusal,
+                                                   std::string* scope) {
   std::optional<Known> basic;
   for (const std::string& field : refusal.challenges) {
     Result<std::vector<Challenge>> parsed = parse_challenges(field);
@@ -122,9 +122,10 @@ Result<Authenticator::Known> Authenticator::choose(const AuthTarget& target,
       Known bearer{"bearer", challenge.param("realm"), challenge.param("service")};
       if (!realm_allowed(target.origin, bearer.realm)) {
         Result<net::Url> realm = net::parse_url(bearer.realm);
-        return unauthenticated(target, "the registry names a token service that its clients must "
-                                       "not be sent to: " +
-                                           (realm.ok() ? realm->loggable() : "not a URL"));
+        return unauthenticated(target,
+                               "the registry names a token service that its clients must "
+                               "not be sent to: " +
+                                   (realm.ok() ? realm->loggable() : "not a URL"));
       }
       if (const std::string asked = challenge.param("scope");
           !asked.empty() && asked.size() <= kMaxScope) {
@@ -206,8 +207,9 @@ void Authenticator::with_credentials(const Key& key, const AuthTarget& target,
   }
   if (flight.known.scheme == "basic") {
     if (credentials->username.empty()) {
-      return complete(key, unauthenticated(target, "the registry wants a login, and no "
-                                                   "credentials are known for it"));
+      return complete(key, unauthenticated(target,
+                                           "the registry wants a login, and no "
+                                           "credentials are known for it"));
     }
     return complete(key, Token{basic_header(*credentials), scheduler_->now() + kBasicLifetime});
   }
@@ -234,11 +236,11 @@ void Authenticator::request_token(const Key& key, const Flight& flight,
       request.headers.add("Authorization", basic_header(credentials));
     }
   }
-  collect_response(*client_, std::move(request), kMaxTokenAnswer,
-                   [self = shared_from_this(), key,
-                    realm = flight.known.realm](Result<net::Response> response) {
-                     self->on_token(key, realm, std::move(response));
-                   });
+  collect_response(
+      *client_, std::move(request), kMaxTokenAnswer,
+      [self = shared_from_this(), key, realm = flight.known.realm](Result<net::Response> response) {
+        self->on_token(key, realm, std::move(response));
+      });
 }
 
 void Authenticator::on_token(const Key& key, const std::string& realm,
@@ -261,8 +263,8 @@ void Authenticator::on_token(const Key& key, const std::string& realm,
   }
   Result<TokenAnswer> answer = parse_token_answer(as_bytes(response->body));
   if (!answer.ok()) return complete(key, answer.error().with_context(from));
-  const auto margin = std::min<std::chrono::seconds>(std::chrono::seconds(30),
-                                                     answer->lifetime / 10);
+  const auto margin =
+      std::min<std::chrono::seconds>(std::chrono::seconds(30), answer->lifetime / 10);
   complete(key, Token{"Bearer " + answer->token, scheduler_->now() + answer->lifetime - margin});
 }
 

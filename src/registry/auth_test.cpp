@@ -37,9 +37,8 @@ class AuthTest : public ::testing::Test {
     revoked_ = false;
     FakeResponse refusal{.status = refusal_status_};
     if (send_challenge_) {
-      refusal.headers = {{"WWW-Authenticate",
-                          "Bearer realm=\"" + realm_ + "\",service=\"reg\",scope=\"" + scope_ +
-                              "\""}};
+      refusal.headers = {{"WWW-Authenticate", "Bearer realm=\"" + realm_ +
+                                                  "\",service=\"reg\",scope=\"" + scope_ + "\""}};
     }
     return refusal;
   }
@@ -128,9 +127,8 @@ TEST_F(AuthTest, A403RefreshesOnceToo) {
 TEST_F(AuthTest, DeniedForGoodIsReportedAfterOneRefresh) {
   registry_.set_fault([this](const FakeRequest& request, int) -> std::optional<FakeResponse> {
     if (request.path == "/token") return guard_door(request);
-    return FakeResponse{
-        .status = 403,
-        .headers = {{"WWW-Authenticate", "Bearer realm=\"" + realm_ + "\""}}};
+    return FakeResponse{.status = 403,
+                        .headers = {{"WWW-Authenticate", "Bearer realm=\"" + realm_ + "\""}}};
   });
   const Status status = read(make_test_session(user()));
   ASSERT_FALSE(status.ok());
@@ -217,8 +215,7 @@ TEST_F(AuthTest, IdentityTokensArePosted) {
     if (request.path == "/token" && request.method != "POST") return FakeResponse{.status = 400};
     return guard_door(request);
   });
-  auto provider =
-      std::make_shared<StaticCredentials>("", Credentials{"", "", "refresh&me"});
+  auto provider = std::make_shared<StaticCredentials>("", Credentials{"", "", "refresh&me"});
   EXPECT_TRUE(read(make_test_session(provider)).ok());
   ASSERT_EQ(token_requests_.size(), 1u);
   EXPECT_THAT(token_requests_[0].body, HasSubstr("refresh_token=refresh%26me"));
@@ -258,8 +255,9 @@ TEST(TokenAnswer, Shapes) {
   EXPECT_EQ(parse_token_answer(as_bytes(R"({"access_token":"a","expires_in":10})"))->lifetime, 10s);
   EXPECT_EQ(parse_token_answer(as_bytes(R"({"token":"a","expires_in":999999999999})"))->lifetime,
             86400s);
-  for (const char* bad : {"", "[]", "{}", R"({"token":1})", R"({"token":"a b"})",
-                          R"({"token":"a","expires_in":-5})", R"({"token":"a","expires_in":"x"})"}) {
+  for (const char* bad :
+       {"", "[]", "{}", R"({"token":1})", R"({"token":"a b"})", R"({"token":"a","expires_in":-5})",
+        R"({"token":"a","expires_in":"x"})"}) {
     EXPECT_FALSE(parse_token_answer(as_bytes(bad)).ok()) << bad;
   }
 }

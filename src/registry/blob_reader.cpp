@@ -92,8 +92,7 @@ class BlobReader::Queue : public BlobSink {
 
 BlobReader::BlobReader(std::shared_ptr<BlobSource> source, const oci::Digest& digest,
                        uint64_t blob_size, uint64_t offset, BlobReaderOptions options)
-    : source_(std::move(source)),
-      queue_(std::make_shared<Queue>(source_, options.queue_bytes)) {
+    : source_(std::move(source)), queue_(std::make_shared<Queue>(source_, options.queue_bytes)) {
   if (offset >= blob_size) {
     queue_->on_done(offset == blob_size
                         ? Status()

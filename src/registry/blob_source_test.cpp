@@ -63,8 +63,8 @@ TEST_F(BlobSourceTest, ReadsRangesAndWholeBlobs) {
 }
 
 TEST_F(BlobSourceTest, NonsenseRangesAreRefused) {
-  for (const BlobRead& bad : {range(0, 0), range(0, content_.size() + 1),
-                              range(content_.size(), 1), range(UINT64_MAX, 2)}) {
+  for (const BlobRead& bad : {range(0, 0), range(0, content_.size() + 1), range(content_.size(), 1),
+                              range(UINT64_MAX, 2)}) {
     auto sink = std::make_shared<SinkProbe>();
     source_->read(bad, sink);
     EXPECT_EQ(sink->wait().error().code, Code::invalid_argument);
@@ -104,9 +104,8 @@ TEST_F(BlobSourceTest, WholeBlobResumesByRange) {
 }
 
 TEST_F(BlobSourceTest, GivesUpAfterAttemptsWithoutProgress) {
-  registry_.set_fault([](const FakeRequest&, int) {
-    return std::optional(FakeResponse{.status = 503});
-  });
+  registry_.set_fault(
+      [](const FakeRequest&, int) { return std::optional(FakeResponse{.status = 503}); });
   const Status status = read(range(0, 10));
   ASSERT_FALSE(status.ok());
   EXPECT_EQ(status.error().code, Code::unavailable);
@@ -145,9 +144,8 @@ TEST_F(BlobSourceTest, StopsTryingWhenTheDeadlineIsNear) {
 }
 
 TEST_F(BlobSourceTest, UsesAWholeAnswerToARange) {
-  registry_.set_fault([this](const FakeRequest&, int) {
-    return std::optional(FakeResponse{.body = content_});
-  });
+  registry_.set_fault(
+      [this](const FakeRequest&, int) { return std::optional(FakeResponse{.body = content_}); });
   EXPECT_TRUE(read(range(0, 1000)).ok());
   EXPECT_TRUE(source_->range_unsupported(digest_));
   EXPECT_TRUE(read(range(500'000, 1000)).ok());
@@ -160,9 +158,8 @@ TEST_F(BlobSourceTest, UsesAWholeAnswerToARange) {
 TEST_F(BlobSourceTest, RefusesToSkipTooMuch) {
   const BlobRead far{.digest = digest_, .blob_size = 1ULL << 40, .offset = 1ULL << 39, .length = 1};
   registry_.set_fault([](const FakeRequest&, int) {
-    return std::optional(FakeResponse{.body = "x",
-                                      .claimed_length = 1ULL << 40,
-                                      .end = FakeResponse::End::close});
+    return std::optional(
+        FakeResponse{.body = "x", .claimed_length = 1ULL << 40, .end = FakeResponse::End::close});
   });
   auto sink = std::make_shared<SinkProbe>();
   source_->read(far, sink);
@@ -171,15 +168,13 @@ TEST_F(BlobSourceTest, RefusesToSkipTooMuch) {
 }
 
 TEST_F(BlobSourceTest, WrongContentRangesAreCorrupt) {
-  const char* const kWrong[] = {"bytes 0-9/1000000",       "bytes 100-199/5",
-                                "bytes 100-199/999999",    "bytes 100-150/1000000",
-                                "bytes 101-200/1000000",   "bytes */1000000",
-                                "items 100-199/1000000",   ""};
+  const char* const kWrong[] = {
+      "bytes 0-9/1000000",     "bytes 100-199/5", "bytes 100-199/999999",  "bytes 100-150/1000000",
+      "bytes 101-200/1000000", "bytes */1000000", "items 100-199/1000000", ""};
   for (const char* wrong : kWrong) {
     registry_.set_fault([wrong](const FakeRequest&, int) {
-      return std::optional(FakeResponse{.status = 206,
-                                        .headers = {{"Content-Range", wrong}},
-                                        .body = std::string(100, 'x')});
+      return std::optional(FakeResponse{
+          .status = 206, .headers = {{"Content-Range", wrong}}, .body = std::string(100, 'x')});
     });
     auto sink = std::make_shared<SinkProbe>();
     source_->read(range(100, 100), sink);
@@ -200,9 +195,8 @@ TEST_F(BlobSourceTest, AnUnknownTotalIsAccepted) {
 }
 
 TEST_F(BlobSourceTest, NotFoundIsFinal) {
-  registry_.set_fault([](const FakeRequest&, int) {
-    return std::optional(FakeResponse{.status = 404});
-  });
+  registry_.set_fault(
+      [](const FakeRequest&, int) { return std::optional(FakeResponse{.status = 404}); });
   EXPECT_EQ(read(range(0, 1)).error().code, Code::not_found);
   EXPECT_EQ(registry_.server().requests().size(), 1u);
 }
@@ -215,8 +209,8 @@ TEST_F(BlobSourceTest, RedirectTargetsAreKeptUntilTheyExpire) {
       ++asked_registry;
       return FakeResponse{
           .status = 307,
-          .headers = {{"Location", registry_.server().other_url(
-                                       "/storage?sig=s3cret" + std::to_string(generation))}}};
+          .headers = {{"Location", registry_.server().other_url("/storage?sig=s3cret" +
+                                                                std::to_string(generation))}}};
     }
     if (request.query != "sig=s3cret" + std::to_string(generation)) {
       return FakeResponse{.status = 403};
@@ -367,7 +361,8 @@ class LayoutBlobsTest : public ::testing::Test {
   LayoutBlobsTest() : dir_(*TempDir::make("layout-blobs")), content_(pattern(1'000'000)) {
     digest_ = oci::Digest::of(as_bytes(content_));
     EXPECT_TRUE(make_dirs(dir_.path() / "blobs/sha256").ok());
-    EXPECT_TRUE(replace_file(dir_.path() / "blobs/sha256" / digest_.hex(), as_bytes(content_)).ok());
+    EXPECT_TRUE(
+        replace_file(dir_.path() / "blobs/sha256" / digest_.hex(), as_bytes(content_)).ok());
     source_ = make_layout_blob_source(dir_.path());
   }
   TempDir dir_;
@@ -397,8 +392,8 @@ TEST_F(LayoutBlobsTest, PausesAndCancels) {
     first.set_value();
     self.react = [](SinkProbe&) { ADD_FAILURE() << "data while paused"; };  // ends this one
   };
-  id.set_value(source_->read({.digest = digest_, .blob_size = 1'000'000, .offset = 0,
-                              .length = 1'000'000}, sink));
+  id.set_value(source_->read(
+      {.digest = digest_, .blob_size = 1'000'000, .offset = 0, .length = 1'000'000}, sink));
   first.get_future().wait();
   // Another read passes the paused one.
   auto other = std::make_shared<SinkProbe>();

@@ -19,14 +19,14 @@ struct CallSpec {
   net::Method method = net::Method::get;
   std::string url;
   net::Headers headers;
-  std::string_view body;                        // must outlive the call
-  std::shared_ptr<net::BodyProvider> upload;    // instead of body
+  std::string_view body;                      // must outlive the call
+  std::shared_ptr<net::BodyProvider> upload;  // instead of body
   uint64_t upload_size = 0;
-  std::string scope;                            // of the token; "" as in the constructor
-  uint64_t body_cap = 4 << 20;                  // of the answer
+  std::string scope;            // of the token; "" as in the constructor
+  uint64_t body_cap = 4 << 20;  // of the answer
   Idempotence idempotence = Idempotence::repeatable;
   net::Priority priority = net::Priority::demand;
-  std::chrono::seconds stall_timeout{60};       // uploads: registries hash before they answer
+  std::chrono::seconds stall_timeout{60};  // uploads: registries hash before they answer
 };
 
 // Thread-safe; blocks; not on the net thread.

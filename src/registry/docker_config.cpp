@@ -64,7 +64,8 @@ Result<DockerConfig> DockerConfig::parse(ByteView json) {
                    oci::parse_json(json, "Docker config", {.max_bytes = kMaxConfigFile}));
   if (!document.is_object()) return Error(Code::corrupt_input, "Docker config: not an object");
   if (const oci::Json* auths = oci::json_find(document, "auths")) {
-    if (!auths->is_object()) return Error(Code::corrupt_input, "Docker config: auths: not an object");
+    if (!auths->is_object())
+      return Error(Code::corrupt_input, "Docker config: auths: not an object");
     for (const auto& [key, entry] : auths->items()) {
       ASSIGN_OR_RETURN(Credentials credentials, parse_auth(key, entry));
       // Empty entries mark what a credential store holds.

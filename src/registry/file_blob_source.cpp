@@ -47,7 +47,7 @@ class FileBlobSource : public BlobSource, public std::enable_shared_from_this<Fi
     std::shared_ptr<BlobSink> sink;
     std::optional<FileExtent> extent;
     uint64_t delivered = 0;
-    bool paused = false;     // guarded by mutex_, as is cancelled
+    bool paused = false;  // guarded by mutex_, as is cancelled
     bool cancelled = false;
   };
 

@@ -66,8 +66,8 @@ Result<oci::Descriptor> FileStore::resolve() {
       continue;
     }
     if (only != nullptr) {
-      return Error(Code::invalid_argument, description_ + " has several images, name one of: " +
-                                               names_of(list));
+      return Error(Code::invalid_argument,
+                   description_ + " has several images, name one of: " + names_of(list));
     }
     only = &entry;
   }
@@ -126,9 +126,8 @@ Result<std::unique_ptr<ByteStream>> FileStore::open_blob(const oci::Descriptor& 
   if (!extent.ok()) {
     return extent.error().with_context(description_ + " blob " + descriptor.digest.str());
   }
-  return std::unique_ptr<ByteStream>(
-      std::make_unique<VerifyingStream>(std::make_unique<ExtentStream>(*std::move(extent)),
-                                        descriptor.digest, descriptor.size));
+  return std::unique_ptr<ByteStream>(std::make_unique<VerifyingStream>(
+      std::make_unique<ExtentStream>(*std::move(extent)), descriptor.digest, descriptor.size));
 }
 
 Result<std::vector<oci::Descriptor>> FileStore::referrers(const oci::Digest& subject,

@@ -58,8 +58,8 @@ Status put_blob(ImageDestination& destination, const oci::Descriptor& descriptor
     ASSIGN_OR_RETURN(const size_t n, stream.read(buffer));
     if (n == 0) break;
     if (writer->bytes_written() + n > descriptor.size) {
-      return Error(Code::corrupt_input, "blob " + descriptor.digest.str() +
-                                            " is longer than its descriptor says");
+      return Error(Code::corrupt_input,
+                   "blob " + descriptor.digest.str() + " is longer than its descriptor says");
     }
     RETURN_IF_ERROR(writer->write(std::span(buffer).first(n)));
   }

@@ -87,8 +87,8 @@ class ImageDestination {
 // `session` may be null where the location is not a registry.
 Result<std::shared_ptr<ImageSource>> open_source(const Location& location,
                                                  const std::shared_ptr<Session>& session);
-Result<std::shared_ptr<ImageDestination>> open_destination(
-    const Location& location, const std::shared_ptr<Session>& session);
+Result<std::shared_ptr<ImageDestination>> open_destination(const Location& location,
+                                                           const std::shared_ptr<Session>& session);
 
 // Copies the stream unless the blob is there; verified against `descriptor`.
 Status put_blob(ImageDestination& destination, const oci::Descriptor& descriptor,

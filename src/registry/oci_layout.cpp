@@ -37,8 +37,8 @@ Result<oci::ImageIndex> load_index(const fs::path& dir) {
 Status check_layout(const fs::path& dir) {
   Result<std::string> text = read_file(dir / "oci-layout", kMaxLayoutFile);
   if (!text.ok()) {
-    return Error(text.error().code, dir.string() + " is not an OCI layout: " +
-                                        text.error().message);
+    return Error(text.error().code,
+                 dir.string() + " is not an OCI layout: " + text.error().message);
   }
   Result<oci::Json> document = oci::parse_json(as_bytes(*text), "oci-layout");
   if (!document.ok()) return document.error().with_context(dir.string());
@@ -114,18 +114,15 @@ class LayoutDestination : public ImageDestination {
 
   Result<std::unique_ptr<BlobWriter>> start_blob(const UploadOptions&) override {
     static std::atomic<uint64_t> counter{0};
-    const fs::path temp = dir_ / "blobs" / "sha256" /
-                          (".new-" + std::to_string(::getpid()) + "-" +
-                           std::to_string(counter.fetch_add(1)));
+    const fs::path temp =
+        dir_ / "blobs" / "sha256" /
+        (".new-" + std::to_string(::getpid()) + "-" + std::to_string(counter.fetch_add(1)));
     ::unlink(temp.c_str());  // of a dead process with our number
     ASSIGN_OR_RETURN(UniqueFd fd, open_file(temp, O_WRONLY | O_CREAT | O_EXCL));
-    return std::unique_ptr<BlobWriter>(
-        std::make_unique<LayoutWriter>(dir_, temp, std::move(fd)));
+    return std::unique_ptr<BlobWriter>(std::make_unique<LayoutWriter>(dir_, temp, std::move(fd)));
   }
 
-  Result<bool> mount_blob(const oci::Descriptor&, const oci::Reference&) override {
-    return false;
-  }
+  Result<bool> mount_blob(const oci::Descriptor&, const oci::Reference&) override { return false; }
 
   Result<oci::Descriptor> put_manifest(std::string_view bytes, std::string_view media_type,
                                        const std::string& tag) override {

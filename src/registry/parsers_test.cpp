@@ -66,10 +66,10 @@ TEST(ContentRange, Forms) {
   EXPECT_EQ(range->last, 99u);
   EXPECT_EQ(range->total, 1000u);
   EXPECT_FALSE(parse_content_range("bytes 5-5/*")->total);
-  for (const char* bad : {"", "bytes", "bytes ", "bytes 0-99", "bytes 9-5/10", "bytes */10",
-                          "bytes 0-10/10", "bytes -1-5/10", "bytes 0-99/1000 ", "bytes=0-9/10",
-                          "bytes 0-18446744073709551615/*", "bytes 0-99999999999999999999/*",
-                          "bytes 0 - 9/10", "bytes 0-9/+10"}) {
+  for (const char* bad :
+       {"", "bytes", "bytes ", "bytes 0-99", "bytes 9-5/10", "bytes */10", "bytes 0-10/10",
+        "bytes -1-5/10", "bytes 0-99/1000 ", "bytes=0-9/10", "bytes 0-18446744073709551615/*",
+        "bytes 0-99999999999999999999/*", "bytes 0 - 9/10", "bytes 0-9/+10"}) {
     EXPECT_FALSE(parse_content_range(bad)) << bad;
   }
 }
@@ -126,9 +126,9 @@ TEST(DockerConfigTest, LongestMatchWins) {
 }
 
 TEST(DockerConfigTest, BrokenFiles) {
-  for (const char* bad : {"", "[]", R"({"auths":[]})", R"({"auths":{"a":1}})",
-                          R"({"auths":{"a":{"auth":"!!!"}}})", R"({"auths":{"a":{"auth":"YQ=="}}})",
-                          R"({"credHelpers":{"a":1}})"}) {
+  for (const char* bad :
+       {"", "[]", R"({"auths":[]})", R"({"auths":{"a":1}})", R"({"auths":{"a":{"auth":"!!!"}}})",
+        R"({"auths":{"a":{"auth":"YQ=="}}})", R"({"credHelpers":{"a":1}})"}) {
     auto config = DockerConfig::parse(as_bytes(bad));
     EXPECT_FALSE(config.ok()) << bad;
   }
@@ -167,14 +167,16 @@ TEST(Locations, Parse) {
   auto archive = parse_location("docker-archive:a.tar:reg:5000/b:1");
   EXPECT_EQ(archive->path, "a.tar");
   EXPECT_EQ(archive->name, "reg:5000/b:1");
-  for (const char* bad : {"", "oci:", "oci:dir:", "docker-archive:", "https://docker.io/x", "A B"}) {
+  for (const char* bad :
+       {"", "oci:", "oci:dir:", "docker-archive:", "https://docker.io/x", "A B"}) {
     EXPECT_FALSE(parse_location(bad).ok()) << bad;
   }
 }
 
 TEST(HttpErrors, SayWhatTheRegistrySaid) {
-  const Error error = error_of_response(
-      "GET https://h/x", 429, R"({"errors":[{"code":"TOOMANYREQUESTS","message":"slow\u0007 down"}]})");
+  const Error error =
+      error_of_response("GET https://h/x", 429,
+                        R"({"errors":[{"code":"TOOMANYREQUESTS","message":"slow\u0007 down"}]})");
   EXPECT_EQ(error.code, Code::unavailable);
   EXPECT_THAT(error.message, HasSubstr("TOOMANYREQUESTS: slow  down"));
   EXPECT_EQ(error_of_response("x", 404, "<html>").code, Code::not_found);

@@ -29,12 +29,11 @@ ReadOperation::ReadOperation(std::shared_ptr<RegistryBlobSource> source, ReadId 
 std::string ReadOperation::doing() const {
   const std::string& url = final_url_.empty() ? url_ : final_url_;
   return "GET " +
-         (url.empty() ? source_->endpoint_.url(source_->name_.repository(),
-                                               "blobs/" + read_.digest.str())
-                      : loggable_url(url)) +
+         (url.empty()
+              ? source_->endpoint_.url(source_->name_.repository(), "blobs/" + read_.digest.str())
+              : loggable_url(url)) +
          " bytes " + std::to_string(position()) + "-" +
-         std::to_string(read_.offset + read_.length - 1) + " of " +
-         std::to_string(read_.blob_size);
+         std::to_string(read_.offset + read_.length - 1) + " of " + std::to_string(read_.blob_size);
 }
 
 Error ReadOperation::error(Code code, std::string_view why) const {
@@ -61,10 +60,10 @@ void ReadOperation::attempt() {
   from_target_ = !target.empty();
   if (from_target_) return send(target, "");
   url_ = source_->endpoint_.url(source_->name_.repository(), "blobs/" + read_.digest.str());
-  source_->session_->auth().authorize(
-      source_->auth_target_, [self = shared_from_this()](Result<std::string> header) {
-        self->act_on_authorization(std::move(header));
-      });
+  source_->session_->auth().authorize(source_->auth_target_,
+                                      [self = shared_from_this()](Result<std::string> header) {
+                                        self->act_on_authorization(std::move(header));
+                                      });
 }
 
 // May come on any thread.
@@ -181,8 +180,9 @@ ReadOperation::Verdict ReadOperation::judge_success(const net::ResponseHead& hea
   skip_ = position();
   if (skip_ > (is_rest_of_blob() ? kMaxSkipToEnd : kMaxSkip)) {
     return {.next = Next::fail,
-            .error = error(Code::unsupported, "the server ignores ranges and sends the whole "
-                                              "blob, too much to skip; load it whole")};
+            .error = error(Code::unsupported,
+                           "the server ignores ranges and sends the whole "
+                           "blob, too much to skip; load it whole")};
   }
   return {};
 }
@@ -197,8 +197,8 @@ void ReadOperation::on_data(ByteView data) {
   const uint64_t skipped = std::min<uint64_t>(skip_, data.size());
   skip_ -= skipped;
   data = data.subspan(static_cast<size_t>(skipped));
-  data = data.first(
-      static_cast<size_t>(std::min<uint64_t>(data.size(), read_.length - delivered_)));
+  data =
+      data.first(static_cast<size_t>(std::min<uint64_t>(data.size(), read_.length - delivered_)));
   if (data.empty()) return;
   delivered_ += data.size();
   sink_->on_data(data);
@@ -231,18 +231,15 @@ void ReadOperation::act(Verdict verdict) {
     case Next::deliver: return;
     case Next::fail: return finish(*std::move(verdict.error));
     case Next::retry: return retry(*std::move(verdict.error), verdict.retry_after);
-    case Next::ask_registry:
-      source_->forget_target(read_.digest, url_);
-      return attempt();
+    case Next::ask_registry: source_->forget_target(read_.digest, url_); return attempt();
     case Next::refresh: break;
   }
   if (std::exchange(refreshed_, true)) return finish(*std::move(verdict.error));
   final_url_.clear();
-  source_->session_->auth().refresh(
-      source_->auth_target_, verdict.refusal,
-      [self = shared_from_this()](Result<std::string> header) {
-        self->act_on_authorization(std::move(header));
-      });
+  source_->session_->auth().refresh(source_->auth_target_, verdict.refusal,
+                                    [self = shared_from_this()](Result<std::string> header) {
+                                      self->act_on_authorization(std::move(header));
+                                    });
 }
 
 void ReadOperation::retry(Error why, std::optional<std::chrono::seconds> retry_after) {

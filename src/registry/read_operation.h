@@ -69,19 +69,19 @@ class ReadOperation : public net::ResponseHandler,
   net::Priority priority_;
 
   uint64_t delivered_ = 0;
-  int failures_ = 0;               // in a row
+  int failures_ = 0;  // in a row
   uint64_t delivered_at_failure_ = 0;
-  bool refreshed_ = false;         // authorization, once without progress
+  bool refreshed_ = false;  // authorization, once without progress
 
   // Of the request under way.
   net::RequestId request_ = 0;
-  std::string url_;                // with query
-  std::string final_url_;          // after redirects; with query
+  std::string url_;        // with query
+  std::string final_url_;  // after redirects; with query
   std::string authorization_;
-  bool from_target_ = false;       // asked a remembered redirect target
+  bool from_target_ = false;  // asked a remembered redirect target
   bool ranged_ = false;
-  bool whole_stream_ = false;      // a 200 to a range
-  uint64_t skip_ = 0;              // bytes of the body before the ones wanted
+  bool whole_stream_ = false;  // a 200 to a range
+  uint64_t skip_ = 0;          // bytes of the body before the ones wanted
   uint64_t ignored_ = 0;
   std::optional<Verdict> verdict_;
 };

@@ -53,8 +53,8 @@ class RealRegistry {
     if (login == Login::htpasswd) {
       const std::filesystem::path file = dir_.path() / "htpasswd";
       // bcrypt of kPassword, at the lowest cost.
-      const std::string line = std::string(kUser) +
-                               ":$2y$04$abcdefghijklmnopqrstuuTG6d.sp3peJ6F9EzCIZGfe/12vDxgmu\n";
+      const std::string line =
+          std::string(kUser) + ":$2y$04$abcdefghijklmnopqrstuuTG6d.sp3peJ6F9EzCIZGfe/12vDxgmu\n";
       if (!replace_file(file, as_bytes(line)).ok()) return false;
       config += "auth: {htpasswd: {realm: test, path: " + file.string() + "}}\n";
     }

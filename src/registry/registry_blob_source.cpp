@@ -20,8 +20,7 @@ std::shared_ptr<const net::TlsOptions> without_client_cert(
 }
 }  // namespace
 
-RegistryBlobSource::RegistryBlobSource(std::shared_ptr<Session> session,
-                                       const oci::Reference& name)
+RegistryBlobSource::RegistryBlobSource(std::shared_ptr<Session> session, const oci::Reference& name)
     : session_(std::move(session)),
       name_(name),
       endpoint_(session_->endpoint(name)),

@@ -28,8 +28,8 @@ class RegistrySource : public ImageSource {
   }
   Result<std::unique_ptr<ByteStream>> open_blob(const oci::Descriptor& descriptor) override {
     auto reader = std::make_unique<BlobReader>(blobs_, descriptor.digest, descriptor.size);
-    return std::unique_ptr<ByteStream>(std::make_unique<VerifyingStream>(
-        std::move(reader), descriptor.digest, descriptor.size));
+    return std::unique_ptr<ByteStream>(
+        std::make_unique<VerifyingStream>(std::move(reader), descriptor.digest, descriptor.size));
   }
   std::shared_ptr<BlobSource> blobs() override { return blobs_; }
   Result<std::vector<oci::Descriptor>> referrers(const oci::Digest& subject,

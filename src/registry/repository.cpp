@@ -99,8 +99,8 @@ Result<ManifestBytes> Repository::get_manifest(const std::string& tag_or_digest)
   out.descriptor.size = out.bytes.size();
   const Result<oci::Digest> asked = oci::Digest::parse(tag_or_digest);
   const std::optional<oci::Digest> said = digest_header(response.head.headers);
-  const bool wrong = (asked.ok() && *asked != out.descriptor.digest) ||
-                     (said && *said != out.descriptor.digest);
+  const bool wrong =
+      (asked.ok() && *asked != out.descriptor.digest) || (said && *said != out.descriptor.digest);
   if (wrong) {
     return Error(Code::corrupt_input, Caller::doing(spec) + ": the manifest's digest is " +
                                           out.descriptor.digest.str() + ", not " +
@@ -185,9 +185,8 @@ Result<Repository::Pushed> Repository::put_manifest(std::string_view bytes,
   }
   if (const auto said = digest_header(response.head.headers);
       said && *said != out.descriptor.digest) {
-    return Error(Code::corrupt_input, Caller::doing(spec) + ": the registry stored " +
-                                          said->str() + " instead of " +
-                                          out.descriptor.digest.str());
+    return Error(Code::corrupt_input, Caller::doing(spec) + ": the registry stored " + said->str() +
+                                          " instead of " + out.descriptor.digest.str());
   }
   out.subject_listed = response.head.headers.find("OCI-Subject") != nullptr;
   return out;

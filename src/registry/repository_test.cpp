@@ -19,7 +19,8 @@ using ::testing::Not;
 using ::testing::UnorderedElementsAre;
 
 // A manifest over blobs that need not exist where nobody checks.
-std::string manifest_of(const std::string& text, const std::optional<oci::Descriptor>& subject = {}) {
+std::string manifest_of(const std::string& text,
+                        const std::optional<oci::Descriptor>& subject = {}) {
   oci::Manifest manifest;
   manifest.config = oci::empty_descriptor();
   manifest.layers = {};
@@ -312,8 +313,9 @@ TEST_F(RealRegistryTest, BlobsGoUpEveryWayAndComeBack) {
     EXPECT_TRUE(*repository(name).read_blob(blob, content.size()) == content);
     EXPECT_FALSE(*app.blob_exists(digest));
     auto sink = std::make_shared<SinkProbe>();
-    repository(name).blobs()->read({.digest = digest, .blob_size = content.size(),
-                                    .offset = 1'234'567, .length = 89'012}, sink);
+    repository(name).blobs()->read(
+        {.digest = digest, .blob_size = content.size(), .offset = 1'234'567, .length = 89'012},
+        sink);
     ASSERT_TRUE(sink->wait().ok());
     EXPECT_TRUE(sink->bytes == content.substr(1'234'567, 89'012));
   }
@@ -398,8 +400,8 @@ TEST_F(RealRegistryTest, AnImageGoesFromOneRepositoryToAnotherAndToALayout) {
     EXPECT_TRUE(*(*destination)->has_blob(blob));
     EXPECT_TRUE(*(*destination)->as_source()->read_blob(blob, layer.size()) == layer);
     ASSERT_TRUE(put_blob(**destination, oci::kEmptyBlob, oci::media_type::kEmpty).ok());
-    auto manifest = (*destination)->put_manifest(manifest_of("x"), kOciManifest,
-                                                 (*destination)->tag());
+    auto manifest =
+        (*destination)->put_manifest(manifest_of("x"), kOciManifest, (*destination)->tag());
     ASSERT_TRUE(manifest.ok()) << manifest.error().message;
     EXPECT_EQ((*destination)->as_source()->resolve()->digest, manifest->digest);
     auto referrer = (*destination)->put_referrer(manifest_of("r", *manifest), kOciManifest);

@@ -48,10 +48,11 @@ std::shared_ptr<Scheduler> make_scheduler(std::shared_ptr<net::Client> client) {
   return std::make_shared<RealScheduler>(std::move(client));
 }
 
-std::chrono::nanoseconds RetryPolicy::delay(
-    int failures, double random, std::optional<std::chrono::seconds> retry_after) const {
+std::chrono::nanoseconds RetryPolicy::delay(int failures, double random,
+                                            std::optional<std::chrono::seconds> retry_after) const {
   const int doublings = std::clamp(failures - 1, 0, 20);
-  const double step = static_cast<double>(first_delay.count()) * static_cast<double>(1 << doublings);
+  const double step =
+      static_cast<double>(first_delay.count()) * static_cast<double>(1 << doublings);
   const double capped = std::min(step, static_cast<double>(max_delay.count()));
   const auto jittered =
       std::chrono::nanoseconds(static_cast<int64_t>(capped * (0.5 + random / 2) * 1e6));

@@ -17,13 +17,13 @@ namespace pagein::registry {
 class Authenticator;
 
 struct SessionOptions {
-  std::shared_ptr<net::Client> client;                // nullptr: a new one
-  std::shared_ptr<CredentialProvider> credentials;    // nullptr: anonymous
-  std::shared_ptr<Scheduler> scheduler;               // nullptr: real time
-  std::set<std::string> plain_http;                   // hosts reached by http
-  std::shared_ptr<const net::TlsOptions> tls;         // for hosts not named below
+  std::shared_ptr<net::Client> client;              // nullptr: a new one
+  std::shared_ptr<CredentialProvider> credentials;  // nullptr: anonymous
+  std::shared_ptr<Scheduler> scheduler;             // nullptr: real time
+  std::set<std::string> plain_http;                 // hosts reached by http
+  std::shared_ptr<const net::TlsOptions> tls;       // for hosts not named below
   std::map<std::string, std::shared_ptr<const net::TlsOptions>> host_tls;
-  net::Headers headers;                               // sent to registries (not to redirect targets)
+  net::Headers headers;  // sent to registries (not to redirect targets)
   RetryPolicy retry;
   // For one call of Repository (all its retries); reads have their own.
   std::chrono::seconds call_timeout{120};

@@ -17,8 +17,8 @@ std::shared_ptr<ImageDestination> make_registry_destination(std::shared_ptr<Sess
 Result<std::shared_ptr<ImageSource>> open_layout_source(const std::filesystem::path& dir,
                                                         const std::string& name);
 // Makes the layout where there is none.
-Result<std::shared_ptr<ImageDestination>> open_layout_destination(
-    const std::filesystem::path& dir, const std::string& tag);
+Result<std::shared_ptr<ImageDestination>> open_layout_destination(const std::filesystem::path& dir,
+                                                                  const std::string& tag);
 
 Result<std::shared_ptr<ImageSource>> open_oci_archive(const std::filesystem::path& file,
                                                       const std::string& name);

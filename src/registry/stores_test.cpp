@@ -41,9 +41,9 @@ struct Built {
 // A one-layer image with a real (uncompressed) tar as its layer.
 Built build_image(ImageDestination& destination, const std::filesystem::path& scratch) {
   Built out;
-  EXPECT_TRUE(run("mkdir -p " + scratch.string() + "/root/etc && echo hello > " +
-                  scratch.string() + "/root/etc/motd && tar -C " + scratch.string() +
-                  "/root --mtime=@0 -cf " + scratch.string() + "/layer.tar etc"));
+  EXPECT_TRUE(run("mkdir -p " + scratch.string() + "/root/etc && echo hello > " + scratch.string() +
+                  "/root/etc/motd && tar -C " + scratch.string() + "/root --mtime=@0 -cf " +
+                  scratch.string() + "/layer.tar etc"));
   out.layer_bytes = *read_file(scratch / "layer.tar");
   out.layer = *put_blob(destination, out.layer_bytes, oci::media_type::kOciLayer);
   const std::string config = R"({"architecture":"amd64","os":"linux","config":{"Cmd":["sh"]},)"
@@ -52,8 +52,8 @@ Built build_image(ImageDestination& destination, const std::filesystem::path& sc
   oci::Manifest manifest;
   manifest.config = *put_blob(destination, config, oci::media_type::kOciConfig);
   manifest.layers = {out.layer};
-  out.manifest = *destination.put_manifest(oci::serialize(manifest), manifest.media_type,
-                                           destination.tag());
+  out.manifest =
+      *destination.put_manifest(oci::serialize(manifest), manifest.media_type, destination.tag());
   return out;
 }
 
@@ -124,7 +124,8 @@ TEST_F(StoresTest, OciArchiveIsReadInPlace) {
   auto destination = *open_destination(*parse_location("oci:" + path("l") + ":v1"), nullptr);
   const Built image = build_image(*destination, dir_.path());
   for (const std::string format : {"gnu", "pax", "ustar"}) {
-    ASSERT_TRUE(run("tar --format=" + format + " -C " + path("l") + " -cf " + path("a.tar") + " ."));
+    ASSERT_TRUE(
+        run("tar --format=" + format + " -C " + path("l") + " -cf " + path("a.tar") + " ."));
     auto archive = source("oci-archive:" + path("a.tar") + ":v1");
     ASSERT_NE(archive, nullptr);
     EXPECT_EQ(archive->resolve()->digest, image.manifest.digest);
@@ -132,8 +133,11 @@ TEST_F(StoresTest, OciArchiveIsReadInPlace) {
     ASSERT_TRUE(stream.ok());
     EXPECT_TRUE(drain(**stream) == image.layer_bytes);
     auto sink = std::make_shared<SinkProbe>();
-    archive->blobs()->read({.digest = image.layer.digest, .blob_size = image.layer.size,
-                            .offset = 100, .length = 1000}, sink);
+    archive->blobs()->read({.digest = image.layer.digest,
+                            .blob_size = image.layer.size,
+                            .offset = 100,
+                            .length = 1000},
+                           sink);
     ASSERT_TRUE(sink->wait().ok());
     EXPECT_TRUE(sink->bytes == image.layer_bytes.substr(100, 1000));
   }
@@ -149,19 +153,22 @@ TEST_F(StoresTest, DockerArchiveBecomesAManifest) {
   const Built image = build_image(*destination, dir_.path());
   const std::string id = image.layer.digest.str();
   const std::string config = R"({"architecture":"amd64","os":"linux","rootfs":{"type":"layers",)"
-                             R"("diff_ids":[")" + id + "\",\"" + id + "\",\"" + id + R"("]}})";
+                             R"("diff_ids":[")" +
+                             id + "\",\"" + id + "\",\"" + id + R"("]}})";
   ASSERT_TRUE(make_dirs(path("d/one")).ok());
   ASSERT_TRUE(make_dirs(path("d/two")).ok());
   ASSERT_TRUE(replace_file(path("d/cfg.json"), as_bytes(config)).ok());
   ASSERT_TRUE(replace_file(path("d/one/layer.tar"), as_bytes(image.layer_bytes)).ok());
   ASSERT_TRUE(run("ln -s ../one/layer.tar " + path("d/two/layer.tar")));
   ASSERT_TRUE(run("gzip -n < " + path("d/one/layer.tar") + " > " + path("d/packed.tar.gz")));
-  ASSERT_TRUE(replace_file(path("d/manifest.json"), as_bytes(
-      R"([{"Config":"cfg.json","RepoTags":["app:1","registry.example/app:2"],)"
-      R"("Layers":["one/layer.tar","two/layer.tar","packed.tar.gz"]}])")).ok());
+  ASSERT_TRUE(replace_file(
+                  path("d/manifest.json"),
+                  as_bytes(R"([{"Config":"cfg.json","RepoTags":["app:1","registry.example/app:2"],)"
+                           R"("Layers":["one/layer.tar","two/layer.tar","packed.tar.gz"]}])"))
+                  .ok());
   ASSERT_TRUE(run("tar -C " + path("d") + " -cf " + path("d.tar") + " ."));
-  for (const std::string name : {"", ":app:1", ":docker.io/library/app:1",
-                                  ":registry.example/app:2"}) {
+  for (const std::string name :
+       {"", ":app:1", ":docker.io/library/app:1", ":registry.example/app:2"}) {
     auto archive = source("docker-archive:" + path("d.tar") + name);
     ASSERT_NE(archive, nullptr) << name;
     auto descriptor = archive->resolve();
@@ -194,8 +201,8 @@ TEST_F(StoresTest, SkopeoAndWeReadEachOther) {
   ASSERT_TRUE(run(copy + "oci-archive:" + path("o.tar") + ":v1"));
   ASSERT_TRUE(run(copy + "docker-archive:" + path("d.tar") + ":app:v1"));
   for (const std::string& location :
-       {"oci:" + path("copied"), "oci-archive:" + path("o.tar"),
-        "docker-archive:" + path("d.tar"), "docker-archive:" + path("d.tar") + ":app:v1"}) {
+       {"oci:" + path("copied"), "oci-archive:" + path("o.tar"), "docker-archive:" + path("d.tar"),
+        "docker-archive:" + path("d.tar") + ":app:v1"}) {
     auto read = source(location);
     ASSERT_NE(read, nullptr) << location;
     auto descriptor = read->resolve();

@@ -248,8 +248,8 @@ class StreamedUpload : public BlobWriter {
 
   Status write(ByteView data) override {
     if (data.size() > size_ - written_) {
-      return Error(Code::invalid_argument, "more bytes than the " + std::to_string(size_) +
-                                               " that were announced");
+      return Error(Code::invalid_argument,
+                   "more bytes than the " + std::to_string(size_) + " that were announced");
     }
     written_ += data.size();
     hash_.update(data);
@@ -337,8 +337,7 @@ Result<std::unique_ptr<BlobWriter>> make_chunked_upload(std::shared_ptr<Session>
 }
 
 Result<std::unique_ptr<BlobWriter>> make_streamed_upload(std::shared_ptr<Session> session,
-                                                         const oci::Reference& name,
-                                                         uint64_t size,
+                                                         const oci::Reference& name, uint64_t size,
                                                          const oci::Digest& digest) {
   auto upload = std::make_unique<StreamedUpload>(std::move(session), name, size, digest);
   RETURN_IF_ERROR(upload->open());
@@ -372,15 +371,14 @@ Result<oci::Descriptor> Repository::push_blob(std::string_view bytes,
 
 Result<bool> Repository::mount_blob(const oci::Digest& digest,
                                     const std::string& from_repository) const {
-  ASSIGN_OR_RETURN(const oci::Reference from,
-                   oci::Reference::make(name_.host(), from_repository));
+  ASSIGN_OR_RETURN(const oci::Reference from, oci::Reference::make(name_.host(), from_repository));
   const Caller caller(session_, name_, "pull,push");
   CallSpec spec;
   spec.method = net::Method::post;
   spec.url = endpoint_.url(name_.repository(), "blobs/uploads/") + "?mount=" + digest.str() +
              "&from=" + net::percent_encode(from.repository());
-  spec.scope = "repository:" + name_.repository() + ":pull,push repository:" +
-               from.repository() + ":pull";
+  spec.scope =
+      "repository:" + name_.repository() + ":pull,push repository:" + from.repository() + ":pull";
   ASSIGN_OR_RETURN(const net::Response response, caller.run(spec));
   if (response.head.status == 201) return true;
   if (response.head.status != 202) {

@@ -19,8 +19,7 @@ Result<std::unique_ptr<BlobWriter>> make_chunked_upload(std::shared_ptr<Session>
 // One PUT of known size that is streamed while it is written. It cannot be
 // repeated from here: a failure is unavailable, and the caller starts over.
 Result<std::unique_ptr<BlobWriter>> make_streamed_upload(std::shared_ptr<Session> session,
-                                                         const oci::Reference& name,
-                                                         uint64_t size,
+                                                         const oci::Reference& name, uint64_t size,
                                                          const oci::Digest& digest);
 
 // An upload session at the registry: POST, its moving location, DELETE.

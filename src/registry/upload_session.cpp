@@ -7,7 +7,7 @@
 namespace pagein::registry {
 
 namespace {
-constexpr int kMaxResumes = 5;  // of one chunk
+constexpr int kMaxResumes = 5;                     // of one chunk
 constexpr std::chrono::seconds kCommitStall{300};  // registries hash, some move the blob
 }  // namespace
 
@@ -54,8 +54,8 @@ Result<uint64_t> UploadSession::remote_offset() {
   if (range == nullptr) return uint64_t{0};
   const std::optional<uint64_t> there = parse_upload_range(*range);
   if (!there) {
-    return Error(Code::corrupt_input, Caller::doing(spec) + ": Range is \"" +
-                                          range->substr(0, 100) + "\"");
+    return Error(Code::corrupt_input,
+                 Caller::doing(spec) + ": Range is \"" + range->substr(0, 100) + "\"");
   }
   // "0-0" is what docker-registry says of an empty upload, and nobody uploads
   // chunks of one byte.
@@ -75,10 +75,9 @@ Status UploadSession::patch(ByteView chunk, uint64_t offset) {
       }
       const uint64_t there = *offset_there;
       if (there < offset || there > end) {
-        return Error(Code::unavailable, last->message + "; the registry has " +
-                                            std::to_string(there) +
-                                            " bytes, so the upload cannot go on at " +
-                                            std::to_string(at));
+        return Error(Code::unavailable,
+                     last->message + "; the registry has " + std::to_string(there) +
+                         " bytes, so the upload cannot go on at " + std::to_string(at));
       }
       at = there;
       if (at == end) return {};
@@ -129,9 +128,9 @@ Status UploadSession::put(ByteView rest, uint64_t offset, const oci::Digest& dig
   spec.stall_timeout = kCommitStall;
   Result<net::Response> response = caller_.run(spec);
   if (response.ok() && response->head.status == 201) return {};
-  const Error why = response.ok() ? error_of_response(Caller::doing(spec), response->head.status,
-                                                      response->body)
-                                  : response.error();
+  const Error why =
+      response.ok() ? error_of_response(Caller::doing(spec), response->head.status, response->body)
+                    : response.error();
   // The answer may have been lost, not the blob.
   if (is_retryable(why)) {
     if (const Result<bool> there = blob_is_there(digest); there.ok() && *there) return {};

@@ -460,8 +460,7 @@ TEST_P(Conformance, DeletedFilesAreGone) {
                   write_text(root / "foo", "foo\n");
                   write_text(root / "foobar", "foobar\n");
                 },
-                [](const fs::path& root) { fs::remove(root / "foobar"); },
-                [](const fs::path&) {}});
+                [](const fs::path& root) { fs::remove(root / "foobar"); }, [](const fs::path&) {}});
 }
 
 TEST_P(Conformance, MoveFileFromLowerLayer) {

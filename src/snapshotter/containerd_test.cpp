@@ -162,8 +162,7 @@ TEST_F(Plugin, NamespacesShareLazyLayers) {
   serve(planned, 2, {{"c", "3"}});
   pull(planned);
   client_ = containerd::Client::open({.socket = daemon_->socket(), .name_space = "other"});
-  EXPECT_THAT(pull(planned),
-              ElementsAre(LayerState::lazy, LayerState::unpacked, LayerState::lazy));
+  EXPECT_THAT(pull(planned), ElementsAre(LayerState::lazy, LayerState::unpacked, LayerState::lazy));
   EXPECT_EQ(root_of(planned).size(), 3u);
 }
 

@@ -1,7 +1,7 @@
 // kill -9 in the middle of Prepare, Commit and Remove: what was answered is
 // there afterwards, and no folder is without a snapshot.
-#include <gtest/gtest.h>
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>

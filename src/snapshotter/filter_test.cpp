@@ -10,7 +10,8 @@ Info sample() {
   info.name = "default/7/sha256:12";
   info.parent = "default/6/sha256:34";
   info.kind = Kind::committed;
-  info.labels = {{"containerd.io/snapshot.ref", "sha256:12"}, {"a.b.c", "x"}, {"l", "a,b \"q\" é\n"}};
+  info.labels = {
+      {"containerd.io/snapshot.ref", "sha256:12"}, {"a.b.c", "x"}, {"l", "a,b \"q\" é\n"}};
   return info;
 }
 
@@ -22,12 +23,25 @@ bool matches(const std::string& filter) {
 
 TEST(Filter, MatchesAsContainerdDoes) {
   for (const char* yes : {
-           "", "name", "kind==committed", "kind!=active", "name==default/7/sha256:12",
-           "name == default/7/sha256:12", "labels.a.b.c", "labels.\"a.b.c\"==x",
+           "",
+           "name",
+           "kind==committed",
+           "kind!=active",
+           "name==default/7/sha256:12",
+           "name == default/7/sha256:12",
+           "labels.a.b.c",
+           "labels.\"a.b.c\"==x",
            "labels.\"containerd.io/snapshot.ref\"==sha256:12,parent==\"default/6/sha256:34\"",
-           "labels.l==\"a,b \\\"q\\\" \\u00e9\\n\"", "labels.l==\"a,b \\\"q\\\" \\xc3\\xa9\\012\"",
-           "labels.nothing!=x", "nothing!=x", "labels.nothing~=/^$/", "name~=sha256:[0-9]+$",
-           "name~=/^default\\/7/", "name~=|/7/|", "name~=\"7\"", "labels.\"a\".\"b\".c",
+           "labels.l==\"a,b \\\"q\\\" \\u00e9\\n\"",
+           "labels.l==\"a,b \\\"q\\\" \\xc3\\xa9\\012\"",
+           "labels.nothing!=x",
+           "nothing!=x",
+           "labels.nothing~=/^$/",
+           "name~=sha256:[0-9]+$",
+           "name~=/^default\\/7/",
+           "name~=|/7/|",
+           "name~=\"7\"",
+           "labels.\"a\".\"b\".c",
        }) {
     EXPECT_TRUE(matches(yes)) << yes;
   }
@@ -46,11 +60,29 @@ TEST(Filter, AnyOfSeveral) {
 }
 
 TEST(Filter, BadOnesAreRefused) {
-  for (const std::string bad :
-       {"name==", "==x", "name=x", "name===x", "name=~x", ",", "name,", "name==a,,kind", "name.",
-        ".name", "name==/x/", "/name/==x", "name==\"open", "name==\"\\q\"", "name==\"\\x4\"",
-        "name==\"\\400\"", "name==\"\\U00110000\"", "name~=(", "name kind", "name==x ", "na-me==x",
-        "name==\"a\\", "name==\"a\nb\""}) {
+  for (const std::string bad : {"name==",
+                                "==x",
+                                "name=x",
+                                "name===x",
+                                "name=~x",
+                                ",",
+                                "name,",
+                                "name==a,,kind",
+                                "name.",
+                                ".name",
+                                "name==/x/",
+                                "/name/==x",
+                                "name==\"open",
+                                "name==\"\\q\"",
+                                "name==\"\\x4\"",
+                                "name==\"\\400\"",
+                                "name==\"\\U00110000\"",
+                                "name~=(",
+                                "name kind",
+                                "name==x ",
+                                "na-me==x",
+                                "name==\"a\\",
+                                "name==\"a\nb\""}) {
     const auto parsed = Filter::parse({bad});
     ASSERT_FALSE(parsed.ok()) << bad;
     EXPECT_EQ(parsed.error().code, Code::invalid_argument);

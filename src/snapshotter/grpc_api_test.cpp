@@ -3,8 +3,8 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -47,7 +47,8 @@ template <typename Response>
 std::vector<Mount> mounts_of(const Response& response) {
   std::vector<Mount> mounts;
   for (const auto& mount : response.mounts()) {
-    mounts.push_back({mount.type(), mount.source(), {mount.options().begin(), mount.options().end()}});
+    mounts.push_back(
+        {mount.type(), mount.source(), {mount.options().begin(), mount.options().end()}});
   }
   return mounts;
 }

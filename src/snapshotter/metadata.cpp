@@ -143,8 +143,9 @@ class Metadata::Impl {
   };
   Result<int64_t> insert(const Insert& row, const Labels& labels) {
     {
-      ASSIGN_OR_RETURN(Query query, db->query("INSERT INTO snapshots(name, parent, kind, created,"
-                                              " updated, ref, layer) VALUES (?, ?, ?, ?, ?, ?, ?)"));
+      ASSIGN_OR_RETURN(Query query,
+                       db->query("INSERT INTO snapshots(name, parent, kind, created,"
+                                 " updated, ref, layer) VALUES (?, ?, ?, ?, ?, ?, ?)"));
       query.bind(row.name);
       row.parent != 0 ? query.bind(row.parent) : query.bind_null();
       query.bind(static_cast<int64_t>(row.kind)).bind(stored(row.now)).bind(stored(row.now));
@@ -156,9 +157,8 @@ class Metadata::Impl {
   }
 
   Result<bool> find_remote(const std::string& ref, int64_t parent) {
-    ASSIGN_OR_RETURN(Query query,
-                     db->query("SELECT 1 FROM snapshots WHERE ref = ? AND"
-                               " coalesce(parent, 0) = ? AND layer <> ''"));
+    ASSIGN_OR_RETURN(Query query, db->query("SELECT 1 FROM snapshots WHERE ref = ? AND"
+                                            " coalesce(parent, 0) = ? AND layer <> ''"));
     return query.bind(ref).bind(parent).step();
   }
 
@@ -208,9 +208,10 @@ Result<Stack> Metadata::create(const NewSnapshot& snapshot, Time now, const InTr
   Stack stack;
   stack.kind = snapshot.kind;
   ASSIGN_OR_RETURN(stack.parents, impl_->chain(parent));
-  ASSIGN_OR_RETURN(stack.id, impl_->insert({.name = snapshot.key, .parent = parent,
-                                            .kind = snapshot.kind, .now = now},
-                                           snapshot.labels));
+  ASSIGN_OR_RETURN(
+      stack.id,
+      impl_->insert({.name = snapshot.key, .parent = parent, .kind = snapshot.kind, .now = now},
+                    snapshot.labels));
   RETURN_IF_ERROR(in(stack));
   RETURN_IF_ERROR(transaction.commit());
   return stack;
@@ -222,11 +223,14 @@ Status Metadata::create_remote(const NewRemoteSnapshot& snapshot, Time now) {
   ASSIGN_OR_RETURN(const int64_t parent, impl_->parent_id(snapshot.parent));
   ASSIGN_OR_RETURN(const bool there, impl_->find_remote(snapshot.snapshot_ref, parent));
   if (there) {
-    return Error(Code::already_exists,
-                 "remote snapshot \"" + snapshot.snapshot_ref + "\" exists");
+    return Error(Code::already_exists, "remote snapshot \"" + snapshot.snapshot_ref + "\" exists");
   }
-  Impl::Insert row{.name = snapshot.snapshot_ref, .parent = parent, .kind = Kind::committed,
-                   .now = now, .ref = snapshot.snapshot_ref, .layer = snapshot.layer};
+  Impl::Insert row{.name = snapshot.snapshot_ref,
+                   .parent = parent,
+                   .kind = Kind::committed,
+                   .now = now,
+                   .ref = snapshot.snapshot_ref,
+                   .layer = snapshot.layer};
   // The same chain may stand on another parent: each containerd namespace
   // gives its own name to an ordinary layer below. containerd finds ours by
   // label and parent, so any name will do.

@@ -91,9 +91,10 @@ TEST_F(MetadataTest, DamagedPagesAreFoundAtOpen) {
     ASSERT_TRUE(metadata.ok());
     for (int i = 0; i < 200; ++i) {
       const Labels labels{{"label", std::string(500, 'x')}};
-      ASSERT_TRUE((*metadata)
-                      ->create({Kind::active, "key" + std::to_string(i), "", labels}, Time{}, nothing)
-                      .ok());
+      ASSERT_TRUE(
+          (*metadata)
+              ->create({Kind::active, "key" + std::to_string(i), "", labels}, Time{}, nothing)
+              .ok());
     }
   }
   const auto size = fs::file_size(file_);
@@ -143,9 +144,9 @@ TEST_F(MetadataTest, FoldersWithoutADatabaseAreKept) {
 TEST_F(MetadataTest, KeysOfAnyText) {
   const auto metadata = Metadata::open(file_);
   ASSERT_TRUE(metadata.ok());
-  for (const std::string& key : {std::string("it's \"quoted\"; DROP TABLE snapshots"),
-                                std::string("nul\0inside", 10), std::string("ünïcödé"),
-                                std::string(100000, 'k')}) {
+  for (const std::string& key :
+       {std::string("it's \"quoted\"; DROP TABLE snapshots"), std::string("nul\0inside", 10),
+        std::string("ünïcödé"), std::string(100000, 'k')}) {
     ASSERT_TRUE((*metadata)->create({Kind::active, key, "", {{key, key}}}, Time{}, nothing).ok());
     const auto record = (*metadata)->get(key);
     ASSERT_TRUE(record.ok());

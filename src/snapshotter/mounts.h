@@ -12,9 +12,9 @@ namespace pagein::snapshotter {
 // Overlayfs options that this kernel wants (as containerd's overlayfs
 // snapshotter finds them, containerd snapshots/overlay).
 struct OverlayFeatures {
-  bool index_off = false;   // the kernel knows index=: switch it off, so that
-                            // one upper can be mounted by several containers
-  bool userxattr = false;   // we are inside a user namespace
+  bool index_off = false;  // the kernel knows index=: switch it off, so that
+                           // one upper can be mounted by several containers
+  bool userxattr = false;  // we are inside a user namespace
 };
 
 // Looks at the kernel and at the filesystem of `root`. Blocks briefly.

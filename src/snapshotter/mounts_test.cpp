@@ -25,9 +25,8 @@ TEST(Mounts, SeveralAreAnOverlay) {
   ASSERT_EQ(active.size(), 1u);
   EXPECT_EQ(active[0].type, "overlay");
   EXPECT_EQ(active[0].source, "overlay");
-  EXPECT_THAT(active[0].options,
-              ElementsAre("index=off", "userxattr", "workdir=/s/3/work", "upperdir=/s/3/fs",
-                          "lowerdir=/s/2/fs:/s/1/fs"));
+  EXPECT_THAT(active[0].options, ElementsAre("index=off", "userxattr", "workdir=/s/3/work",
+                                             "upperdir=/s/3/fs", "lowerdir=/s/2/fs:/s/1/fs"));
   const auto one = make_mounts({Kind::active, "/s/2/fs", "/s/2/work", {"/s/1/fs"}}, {});
   EXPECT_THAT(one[0].options,
               ElementsAre("workdir=/s/2/work", "upperdir=/s/2/fs", "lowerdir=/s/1/fs"));

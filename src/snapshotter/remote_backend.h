@@ -14,10 +14,10 @@ namespace pagein::snapshotter {
 
 // One Prepare that a client made before downloading a layer.
 struct LayerRequest {
-  std::string snapshot_ref;   // chain ID of the layer and all below it
-  std::string parent;         // the parent snapshot's name; empty: lowest layer
-  std::string parent_layer;   // its layer reference; empty: none, or ordinary
-  Labels labels;              // containerd.io/snapshot/* and containerd.io/snapshot.ref
+  std::string snapshot_ref;  // chain ID of the layer and all below it
+  std::string parent;        // the parent snapshot's name; empty: lowest layer
+  std::string parent_layer;  // its layer reference; empty: none, or ordinary
+  Labels labels;             // containerd.io/snapshot/* and containerd.io/snapshot.ref
 };
 
 // Where a run of remote layers stands in a snapshot's stack.
@@ -27,8 +27,8 @@ struct RunRequest {
   // empty: whiteouts and opaque marks of the run reach below it, so the tree
   // must keep them as overlayfs marks.
   std::vector<std::string> ordinary_below;
-  bool remote_below = false;        // another run of this snapshot is below too
-  std::string holder;               // the snapshot's id
+  bool remote_below = false;  // another run of this snapshot is below too
+  std::string holder;         // the snapshot's id
 };
 
 // Lifetimes: the caller keeps the backend alive longer than the Snapshotter.

@@ -138,8 +138,7 @@ TEST_F(Remote, WrongParentsAreRefusedAsForOrdinaryLayers) {
   offer("sha256:1");
   EXPECT_EQ(snapshotter_->prepare("a", "nothing", lazy("sha256:1")).error().code, Code::not_found);
   ASSERT_TRUE(snapshotter_->prepare("a", "", {}).ok());
-  EXPECT_EQ(snapshotter_->prepare("b", "a", lazy("sha256:1")).error().code,
-            Code::invalid_argument);
+  EXPECT_EQ(snapshotter_->prepare("b", "a", lazy("sha256:1")).error().code, Code::invalid_argument);
 }
 
 // Each containerd namespace names an ordinary layer differently, so the same

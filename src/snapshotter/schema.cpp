@@ -89,9 +89,10 @@ Status move_aside(const std::filesystem::path& file, const Error& why) {
       return errno_error(error.value(), "moving damaged database " + from + " aside");
     }
   }
-  log::error("the snapshot database is damaged: moved aside, starting with an empty one; "
-             "containers and images of this snapshotter must be removed and pulled again",
-             {{"moved_to", file.string() + suffix}, {"reason", why.message}});
+  log::error(
+      "the snapshot database is damaged: moved aside, starting with an empty one; "
+      "containers and images of this snapshotter must be removed and pulled again",
+      {{"moved_to", file.string() + suffix}, {"reason", why.message}});
   return {};
 }
 

@@ -73,9 +73,9 @@ class Service final : public api::Snapshots::Service {
 
   grpc::Status Prepare(grpc::ServerContext*, const api::PrepareSnapshotRequest* request,
                        api::PrepareSnapshotResponse* response) override {
-    return put_mounts(snapshotter_.prepare(request->key(), request->parent(),
-                                           labels_of(request->labels())),
-                      response);
+    return put_mounts(
+        snapshotter_.prepare(request->key(), request->parent(), labels_of(request->labels())),
+        response);
   }
 
   grpc::Status View(grpc::ServerContext*, const api::ViewSnapshotRequest* request,
@@ -123,8 +123,7 @@ class Service final : public api::Snapshots::Service {
   grpc::Status List(grpc::ServerContext*, const api::ListSnapshotsRequest* request,
                     grpc::ServerWriter<api::ListSnapshotsResponse>* writer) override {
     const auto& filters = request->filters();
-    const auto infos =
-        snapshotter_.list(std::vector<std::string>(filters.begin(), filters.end()));
+    const auto infos = snapshotter_.list(std::vector<std::string>(filters.begin(), filters.end()));
     if (!infos.ok()) return grpc_status(infos.error());
     api::ListSnapshotsResponse message;
     size_t bytes = 0;
@@ -183,8 +182,7 @@ class Server::Impl {
     builder.RegisterService(&service_);
     builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
     builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
-    builder.SetResourceQuota(
-        grpc::ResourceQuota("snapshots").SetMaxThreads(options_.max_threads));
+    builder.SetResourceQuota(grpc::ResourceQuota("snapshots").SetMaxThreads(options_.max_threads));
     server_ = builder.BuildAndStart();
     if (!server_) {
       return Error(Code::unavailable, "cannot listen on socket " + bound.string() +

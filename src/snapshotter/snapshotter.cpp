@@ -40,8 +40,9 @@ Status check_file_types(const std::filesystem::path& root) {
   if (!dir) return errno_error(errno, "open " + root.string());
   while (const dirent* entry = ::readdir(dir.get())) {
     if (entry->d_type == DT_UNKNOWN) {
-      return Error(Code::unsupported, root.string() + ": its filesystem reports no file types; "
-                                                      "format XFS with ftype=1, or choose another");
+      return Error(Code::unsupported, root.string() +
+                                          ": its filesystem reports no file types; "
+                                          "format XFS with ftype=1, or choose another");
     }
   }
   return {};
@@ -57,9 +58,10 @@ Status keep_unknown_folders(const std::filesystem::path& dir, Time now) {
   if (::rename(dir.c_str(), kept.c_str()) != 0) {
     return errno_error(errno, "moving " + dir.string() + " to " + kept);
   }
-  log::error("snapshot folders without a database are kept; delete them when no container "
-             "uses them",
-             {{"folder", kept}});
+  log::error(
+      "snapshot folders without a database are kept; delete them when no container "
+      "uses them",
+      {{"folder", kept}});
   return make_folder(dir, 0700);
 }
 
@@ -76,7 +78,8 @@ Snapshotter::Snapshotter(SnapshotterOptions options, std::unique_ptr<Metadata> m
       metadata_(std::move(metadata)),
       features_(features),
       removals_(std::make_unique<RemovalQueue>(
-          [this](const std::string& layer, const std::string& name) { drop_layer(layer, name); })) {}
+          [this](const std::string& layer, const std::string& name) { drop_layer(layer, name); })) {
+}
 
 Snapshotter::~Snapshotter() = default;
 
@@ -179,8 +182,8 @@ Result<bool> Snapshotter::offer_to_backend(const std::string& parent, const Labe
     return false;
   }
   if (!layer->has_value() || (*layer)->empty()) return false;
-  const Status stored = metadata_->create_remote(
-      {request.snapshot_ref, parent, labels, **layer}, options_.now());
+  const Status stored =
+      metadata_->create_remote({request.snapshot_ref, parent, labels, **layer}, options_.now());
   if (stored.ok() || stored.error().code == Code::already_exists) return true;
   return stored.error();
 }
@@ -262,8 +265,9 @@ Result<std::vector<std::string>> Snapshotter::lower_dirs(const Stack& stack) {
 Result<std::vector<std::string>> Snapshotter::mount_run(const Stack& stack, size_t top,
                                                         size_t end) {
   if (options_.backend == nullptr) {
-    return Error(Code::unavailable, "the snapshot stands on layers that are served lazily, and "
-                                    "this service has nothing to serve them");
+    return Error(Code::unavailable,
+                 "the snapshot stands on layers that are served lazily, and "
+                 "this service has nothing to serve them");
   }
   RunRequest request;
   request.holder = std::to_string(stack.id);
@@ -286,8 +290,7 @@ Result<std::vector<Mount>> Snapshotter::mounts(const std::string& key) {
   return mounts_of(stack, std::move(lowers));
 }
 
-Status Snapshotter::commit(const std::string& name, const std::string& key,
-                           const Labels& labels) {
+Status Snapshotter::commit(const std::string& name, const std::string& key, const Labels& labels) {
   ASSIGN_OR_RETURN(const Record record, metadata_->get(key));
   Usage usage;
   if (record.info.kind == Kind::active) {

@@ -34,11 +34,11 @@ struct SnapshotterOptions {
   std::filesystem::path root;        // created, mode 0700
   RemoteBackend* backend = nullptr;  // not owned; null: every layer is ordinary
   Removal removal = Removal::at_once;
-  std::function<Time()> now;         // default: the system clock
+  std::function<Time()> now;  // default: the system clock
 };
 
 struct ReattachReport {
-  size_t attached = 0;  // snapshots whose runs are mounted
+  size_t attached = 0;              // snapshots whose runs are mounted
   std::vector<std::string> failed;  // "key: why", for the log
 };
 

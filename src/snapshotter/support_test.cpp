@@ -142,9 +142,10 @@ bool can_mount(std::string& why) {
   }
   for (const char* name : {"lower", "upper", "work"}) fs::create_directory(dir->path() / name);
   const std::string root = dir->path().string();
-  const Mount overlay{"overlay", "overlay",
-                      {"workdir=" + root + "/work", "upperdir=" + root + "/upper",
-                       "lowerdir=" + root + "/lower"}};
+  const Mount overlay{
+      "overlay",
+      "overlay",
+      {"workdir=" + root + "/work", "upperdir=" + root + "/upper", "lowerdir=" + root + "/lower"}};
   const auto mounted = Mounted::make({overlay}, dir->path() / "merged");
   if (!mounted.ok()) why = mounted.error().message;
   return mounted.ok();

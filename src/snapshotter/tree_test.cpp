@@ -107,7 +107,8 @@ TEST_F(Tree, UsageCountsAFileWithManyNamesOnce) {
   ::stat((top_ / "one").c_str(), &file);
   ::stat(top_.c_str(), &top);
   ::stat((top_ / "sub").c_str(), &sub);
-  EXPECT_EQ(usage->size, 512u * static_cast<uint64_t>(file.st_blocks + top.st_blocks + sub.st_blocks));
+  EXPECT_EQ(usage->size,
+            512u * static_cast<uint64_t>(file.st_blocks + top.st_blocks + sub.st_blocks));
   EXPECT_EQ(disk_usage(dir_->path() / "nothing").error().code, Code::not_found);
 }
 

@@ -43,7 +43,7 @@ constexpr std::string_view kTrailer{"tar\0", 4};
 ByteView field(ByteView block, Field f) { return block.subspan(f.offset, f.length); }
 
 // The checksum counts its own field as spaces.
-constexpr int64_t kChecksumAsSpaces = 8 * ' ';
+constexpr int64_t kChecksumAsSpaces = int64_t{8} * ' ';
 
 int64_t unsigned_sum(ByteView block) {
   // Bytes in 16-bit lanes: 64 words of at most 2 * 255 each cannot overflow.
@@ -130,19 +130,14 @@ Result<HeaderBlock> parse_header_block(ByteView block) {
   }
   int64_t ignored = 0;
   switch (header.dialect) {
-    case Dialect::v7:
-      break;
-    case Dialect::ustar:
-      header.prefix = c_string(field(block, kUstarPrefix));
-      break;
+    case Dialect::v7: break;
+    case Dialect::ustar: header.prefix = c_string(field(block, kUstarPrefix)); break;
     case Dialect::star:
       header.prefix = c_string(field(block, kStarPrefix));
       number(kStarAtime, ignored);
       number(kStarCtime, ignored);
       break;
-    case Dialect::gnu:
-      header.prefix = prefix_in_gnu_header(block);
-      break;
+    case Dialect::gnu: header.prefix = prefix_in_gnu_header(block); break;
   }
   if (!ok) return Error(Code::corrupt_input, "a number in the tar header is malformed");
   return header;

@@ -44,17 +44,12 @@ Status StreamReader::step(ByteView& piece) {
   switch (state_) {
     case State::header:
     case State::old_sparse:
-    case State::sparse_text:
-      return take_block(piece);
+    case State::sparse_text: return take_block(piece);
     case State::special:
       take_special(piece);
       return content_left_ == 0 ? on_special_end() : Status();
-    case State::content:
-      skip(piece, content_left_, State::padding);
-      return {};
-    case State::padding:
-      skip(piece, padding_left_, State::header);
-      return {};
+    case State::content: skip(piece, content_left_, State::padding); return {};
+    case State::padding: skip(piece, padding_left_, State::header); return {};
     case State::trailing:
       offset_ += piece.size();
       piece = {};
@@ -119,9 +114,7 @@ Status StreamReader::on_block(ByteView block) {
         status = std::move(next).error();
       }
       break;
-    case State::sparse_text:
-      status = on_sparse_text(block);
-      break;
+    case State::sparse_text: status = on_sparse_text(block); break;
     default:
       header_offset_ = offset_ - kBlockSize;
       status = on_header(block);
@@ -249,31 +242,17 @@ Status StreamReader::set_type(char type) {
   switch (type) {
     case '0':
     case '7':
-    case kGnuSparse:
-      entry_.type = EntryType::regular;
-      return {};
+    case kGnuSparse: entry_.type = EntryType::regular; return {};
     case '\0':
       entry_.type = entry_.path.ends_with('/') ? EntryType::directory : EntryType::regular;
       return {};
-    case '1':
-      entry_.type = EntryType::hardlink;
-      return {};
-    case '2':
-      entry_.type = EntryType::symlink;
-      return {};
-    case '3':
-      entry_.type = EntryType::char_device;
-      return {};
-    case '4':
-      entry_.type = EntryType::block_device;
-      return {};
+    case '1': entry_.type = EntryType::hardlink; return {};
+    case '2': entry_.type = EntryType::symlink; return {};
+    case '3': entry_.type = EntryType::char_device; return {};
+    case '4': entry_.type = EntryType::block_device; return {};
     case '5':
-    case kGnuDirectoryListing:
-      entry_.type = EntryType::directory;
-      return {};
-    case '6':
-      entry_.type = EntryType::fifo;
-      return {};
+    case kGnuDirectoryListing: entry_.type = EntryType::directory; return {};
+    case '6': entry_.type = EntryType::fifo; return {};
     default:
       return Error(Code::unsupported, "entry type " + std::to_string(static_cast<uint8_t>(type)) +
                                           " is none that an image layer may hold");

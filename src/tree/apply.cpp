@@ -59,17 +59,11 @@ Status LayerApplier::apply(EntryId id) {
   if (entry.type == FileType::implied_directory) return {};  // made when something needs it
   ASSIGN_OR_RETURN(const uint32_t parent, directory_of(entry.parent));
   switch (entry.type) {
-    case FileType::opaque:
-      upper_.nodes[parent].opaque = true;
-      return {};
-    case FileType::whiteout:
-      return apply_whiteout(entry, parent);
-    case FileType::directory:
-      return apply_directory(id, parent);
-    case FileType::hardlink:
-      return apply_hardlink(id, parent);
-    default:
-      return apply_file(id, parent);
+    case FileType::opaque: upper_.nodes[parent].opaque = true; return {};
+    case FileType::whiteout: return apply_whiteout(entry, parent);
+    case FileType::directory: return apply_directory(id, parent);
+    case FileType::hardlink: return apply_hardlink(id, parent);
+    default: return apply_file(id, parent);
   }
 }
 

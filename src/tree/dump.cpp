@@ -10,21 +10,15 @@ using index::FileType;
 
 char type_letter(FileType type) {
   switch (type) {
-    case FileType::regular:
-      return '-';
-    case FileType::directory:
-      return 'd';
-    case FileType::symlink:
-      return 'l';
+    case FileType::regular: return '-';
+    case FileType::directory: return 'd';
+    case FileType::symlink: return 'l';
     case FileType::char_device:
     case FileType::whiteout:  // a device 0:0, which an image cannot bring
       return 'c';
-    case FileType::block_device:
-      return 'b';
-    case FileType::fifo:
-      return 'p';
-    default:
-      return '?';
+    case FileType::block_device: return 'b';
+    case FileType::fifo: return 'p';
+    default: return '?';
   }
 }
 

@@ -48,9 +48,7 @@ class LayersFromBytes {
     switch (kind % 12) {
       case 0:
       case 1:
-      case 2:
-        entry.type = tar::EntryType::directory;
-        break;
+      case 2: entry.type = tar::EntryType::directory; break;
       case 3:
         entry.type = tar::EntryType::symlink;
         entry.link_target = (byte() & 1 ? "/" : "") + path();
@@ -63,17 +61,10 @@ class LayersFromBytes {
         entry.type = tar::EntryType::char_device;
         entry.dev_minor = byte() % 3;
         break;
-      case 6:
-        entry.path += "/.wh..wh..opq";
-        break;
-      case 7:
-        entry.path.insert(entry.path.rfind('/') + 1, ".wh.");
-        break;
-      case 8:
-        make_sparse(&entry);
-        break;
-      default:
-        entry.size = entry.content_length = byte() * 40u;
+      case 6: entry.path += "/.wh..wh..opq"; break;
+      case 7: entry.path.insert(entry.path.rfind('/') + 1, ".wh."); break;
+      case 8: make_sparse(&entry); break;
+      default: entry.size = entry.content_length = byte() * 40u;
     }
     if (kind & 64) {
       const std::string value(byte() * 9, static_cast<char>(kind));

@@ -32,10 +32,8 @@ Result<uint32_t> LayerApplier::enter(uint32_t directory, std::string_view name, 
   }
   const UpperNode& found = upper_.nodes[node];
   switch (found.type) {
-    case FileType::directory:
-      return node;
-    case FileType::symlink:
-      return follow(node, missing);
+    case FileType::directory: return node;
+    case FileType::symlink: return follow(node, missing);
     case FileType::whiteout: {
       if (missing == OnMissing::report) return kNone;
       // containerd fails here (ENOTDIR). What lower layers have stays hidden.

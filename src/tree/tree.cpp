@@ -59,9 +59,7 @@ Attributes Tree::attributes(InodeId id) const {
   if (inode.type == FileType::directory || inode.type == FileType::whiteout) return out;
   const index::Entry& data = (*layers_[inode.data_layer].files)[inode.data_entry];
   switch (inode.type) {
-    case FileType::regular:
-      out.size = data.size;
-      break;
+    case FileType::regular: out.size = data.size; break;
     case FileType::symlink:
       out.mode = 0777;
       out.size = data.target_length;
@@ -71,8 +69,7 @@ Attributes Tree::attributes(InodeId id) const {
       out.dev_major = data.dev_major;
       out.dev_minor = data.dev_minor;
       break;
-    default:
-      break;
+    default: break;
   }
   return out;
 }

@@ -75,7 +75,8 @@ void UpperDir::finish() {
 
 void splice_target(std::vector<std::string_view>* path, size_t used, std::string_view target) {
   std::vector<std::string_view> out;
-  if (!target.starts_with('/') && used > 0) out.assign(path->begin(), path->begin() + used - 1);
+  if (!target.starts_with('/') && used > 0)
+    out.assign(path->begin(), path->begin() + static_cast<ptrdiff_t>(used) - 1);
   while (!target.empty()) {
     const size_t slash = std::min(target.find('/'), target.size());
     const std::string_view component = target.substr(0, slash);
@@ -87,7 +88,7 @@ void splice_target(std::vector<std::string_view>* path, size_t used, std::string
       out.pop_back();
     }
   }
-  out.insert(out.end(), path->begin() + used, path->end());
+  out.insert(out.end(), path->begin() + static_cast<ptrdiff_t>(used), path->end());
   *path = std::move(out);
 }
 
