@@ -62,6 +62,16 @@ Status Layer::write_span(size_t span, ByteView tar) {
   return {};
 }
 
+void Layer::drop_span(size_t span) {
+  MutexLock lock(mutex_);
+  drop_claim(span);
+}
+
+void Layer::drop_claim(size_t span) {
+  presence_->drop(span);
+  durable_[span / 64] &= ~(uint64_t{1} << (span % 64));
+}
+
 Status Layer::read_span(size_t span, std::span<uint8_t> out) const {
   return read_span_bytes(*index_, rest_layout_, span, out,
                          {files_.data.get(), files_.rest.get()});
@@ -161,7 +171,7 @@ Result<size_t> Layer::scrub() {
     if (!presence_->test(span)) continue;
     ASSIGN_OR_RETURN(const bool right, sum_is_right(span));
     if (right) continue;
-    presence_->drop(span);
+    drop_span(span);
     ++dropped;
   }
   RETURN_IF_ERROR(reload_if_damaged(dropped));
@@ -183,7 +193,7 @@ Result<size_t> Layer::scrub_holes() {
       if (!presence_->test(span)) continue;
       ASSIGN_OR_RETURN(const bool right, sum_is_right(span));
       if (right) continue;  // zeros that the file system does not store
-      presence_->drop(span);
+      drop_span(span);
       ++dropped;
     }
     checked = std::max(checked, last);
@@ -209,7 +219,7 @@ Status Layer::reload_if_damaged(size_t dropped) {
     RETURN_IF_ERROR(unless_full(write_state(next)));
     state_ = std::move(next);
     complete_.store(false, std::memory_order_release);
-    for (size_t span = 0; span < presence_->size(); ++span) presence_->drop(span);
+    for (size_t span = 0; span < presence_->size(); ++span) drop_claim(span);
   }
   return unless_full(make_durable(Presence::Stop::unclean));
 }

@@ -73,7 +73,7 @@ class Layer {
   // full: nothing is claimed and the layer stays as good as it was.
   Status write_span(size_t span, ByteView tar);
   // Takes a claim back: the span's bytes turned out not to be right.
-  void drop_span(size_t span) { presence_->drop(span); }
+  void drop_span(size_t span);
   // The span's tar bytes again, from data and rest. Precondition: present and
   // not complete.
   Status read_span(size_t span, std::span<uint8_t> out) const;
@@ -111,6 +111,7 @@ class Layer {
   Result<bool> sum_is_right(size_t span) const;
   Status reload_if_damaged(size_t dropped);
   void take_back_claims() REQUIRES(mutex_);
+  void drop_claim(size_t span) REQUIRES(mutex_);
 
   const std::string id_;
   const std::shared_ptr<const index::LayerIndex> index_;
@@ -123,7 +124,9 @@ class Layer {
   std::atomic<uint64_t> failed_syncs_{0};
   mutable Mutex mutex_;  // state and the order of syncs; held across their I/O
   LayerState state_ GUARDED_BY(mutex_);
-  std::vector<uint64_t> durable_ GUARDED_BY(mutex_);  // claims of the last sync
+  // Claims of the last sync, less those taken back since: what stays claimed
+  // where the next sync fails.
+  std::vector<uint64_t> durable_ GUARDED_BY(mutex_);
 };
 
 }  // namespace pagein::store
