@@ -109,8 +109,15 @@ class Engine {
   virtual Result<std::unique_ptr<ImageMount>> adopt(ImageSpec spec, UniqueFd fuse_fd,
                                                     const ImageMountState& state) = 0;
 
-  // Tries everything on a tiny image in a temporary folder below `scratch`, a
-  // directory on the disk where metadata files will be.
+  // Continues one that the predecessor had unmounted but somebody still uses:
+  // spec.target is not looked at, and the result is as after unmount(). Where the
+  // last user has gone meanwhile, it is ended soon.
+  virtual Result<std::unique_ptr<ImageMount>> adopt_unmounted(ImageSpec spec, UniqueFd fuse_fd,
+                                                              const ImageMountState& state) = 0;
+
+  // Tries everything on a tiny image in `scratch`, a directory of its own on the
+  // disk where metadata files will be. It is kept there, so that a full disk
+  // does not look like a kernel that cannot.
   virtual EngineProbe probe(const std::filesystem::path& scratch) = 0;
 };
 

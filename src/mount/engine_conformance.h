@@ -36,6 +36,13 @@ class EngineConformance : public ::testing::TestWithParam<EngineFactory> {
     return nullptr;
   }
 
+  // The daemon goes and comes again.
+  void restart_server() {
+    server_.reset();
+    server_ = FuseServer::start({}).value();
+    engine_ = GetParam().make(*server_);
+  }
+
   std::unique_ptr<FuseServer> server_;
   std::unique_ptr<Engine> engine_;
 };
@@ -381,6 +388,49 @@ TEST_P(EngineConformance, AnUnmountedImageIsServedUntilItsLastUserIsGone) {
   ASSERT_EQ(end.get_future().wait_for(kPatience), std::future_status::ready);
   server_.reset();
   EXPECT_TRUE(device.expired());  // nothing keeps the layer
+}
+
+// The same over the death of its server: the descriptor is kept elsewhere.
+TEST_P(EngineConformance, AnUnmountedImageIsContinuedByASuccessor) {
+  TestImage image(2);
+  auto devices = TestImage::devices(2);
+  auto mounted = mount(image.spec(devices));
+  ASSERT_TRUE(mounted);
+  const ImageMountState state = mounted->state();
+  if (!state.fuse.can_resend()) GTEST_SKIP() << "this kernel cannot send requests again";
+  UniqueFd kept(::fcntl(mounted->device_fd(), F_DUPFD_CLOEXEC, 0));
+  UniqueFd user = open_file(image.file(1), O_RDONLY).value();
+  ASSERT_TRUE(mounted->unmount(UnmountMode::lazy).ok());
+  mounted.reset();
+  restart_server();
+
+  std::promise<void> end;
+  ImageSpec spec = image.spec(devices);
+  spec.on_end = [&] { end.set_value(); };
+  auto adopted = engine_->adopt_unmounted(std::move(spec), std::move(kept), state);
+  ASSERT_TRUE(adopted.ok()) << adopted.error().message;
+  adopted->reset();  // it is served to its end all the same
+  Bytes bytes(kFileBytes);
+  EXPECT_TRUE(pread_full(user.get(), bytes, 0).ok());
+  EXPECT_EQ(bytes, devices[1]->bytes(0, kFileBytes));
+  user.reset();
+  EXPECT_EQ(end.get_future().wait_for(kPatience), std::future_status::ready);
+}
+
+TEST_P(EngineConformance, AnUnmountedImageWhoseUsersAreGoneEndsAtOnce) {
+  TestImage image(1);
+  auto devices = TestImage::devices(1);
+  auto mounted = mount(image.spec(devices));
+  ASSERT_TRUE(mounted);
+  const ImageMountState state = mounted->state();
+  if (!state.fuse.can_resend()) GTEST_SKIP() << "this kernel cannot send requests again";
+  UniqueFd kept(::fcntl(mounted->device_fd(), F_DUPFD_CLOEXEC, 0));
+  ASSERT_TRUE(mounted->unmount(UnmountMode::lazy).ok());
+  ASSERT_TRUE(mounted->wait_ended(kPatience).ok());
+  restart_server();
+  auto adopted = engine_->adopt_unmounted(image.spec(devices), std::move(kept), state);
+  ASSERT_TRUE(adopted.ok()) << adopted.error().message;
+  EXPECT_TRUE((*adopted)->wait_ended(kPatience).ok());
 }
 
 // Other tests mount at the same time: only the test's own place counts.

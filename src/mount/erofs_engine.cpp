@@ -34,8 +34,11 @@ class ErofsMount : public ImageMount {
 
   Status unmount(UnmountMode mode) override {
     RETURN_IF_ERROR(mount::unmount(target_, mode));
-    if (connection_) connection_->serve_to_the_end();
+    serve_to_the_end();
     return {};
+  }
+  void serve_to_the_end() {
+    if (connection_) connection_->serve_to_the_end();
   }
 
   Status wait_ended(std::chrono::milliseconds timeout) const override {
@@ -166,6 +169,25 @@ class ErofsEngine : public Engine {
                                             const ImageMountState& state) override {
     RETURN_IF_ERROR(check_spec(spec));
     RETURN_IF_ERROR(check_mounted(spec.target));
+    ASSIGN_OR_RETURN(auto mount, continue_mount(std::move(spec), std::move(fuse_fd), state));
+    return mount;
+  }
+
+  Result<std::unique_ptr<ImageMount>> adopt_unmounted(ImageSpec spec, UniqueFd fuse_fd,
+                                                      const ImageMountState& state) override {
+    RETURN_IF_ERROR(check_spec(spec));
+    ASSIGN_OR_RETURN(auto mount, continue_mount(std::move(spec), std::move(fuse_fd), state));
+    mount->serve_to_the_end();
+    return mount;
+  }
+
+  EngineProbe probe(const std::filesystem::path& scratch) override {
+    return probe_erofs(*this, server_, scratch);
+  }
+
+ private:
+  Result<std::unique_ptr<ErofsMount>> continue_mount(ImageSpec spec, UniqueFd fuse_fd,
+                                                     const ImageMountState& state) {
     std::unique_ptr<FuseConnection> connection;
     if (state.needs_daemon) {
       if (!fuse_fd) {
@@ -180,11 +202,6 @@ class ErofsEngine : public Engine {
     return std::make_unique<ErofsMount>(std::move(spec.target), std::move(connection));
   }
 
-  EngineProbe probe(const std::filesystem::path& scratch) override {
-    return probe_erofs(*this, server_, scratch);
-  }
-
- private:
   static Status check_mounted(const std::filesystem::path& target) {
     ASSIGN_OR_RETURN(const bool mounted, is_mount_point(target));
     struct statfs st;

@@ -95,9 +95,8 @@ std::shared_ptr<ImageMounts::Chain> ImageMounts::chain_of(const PinRequest& requ
   return chain;
 }
 
-Result<std::vector<std::shared_ptr<fetch::LayerPager>>> ImageMounts::pagers_of(
-    const ImageRecord& record) {
-  std::vector<std::shared_ptr<fetch::LayerPager>> pagers;
+Result<ImageMounts::Pagers> ImageMounts::pagers_of(const ImageRecord& record) {
+  Pagers pagers;
   for (const std::string& id : record.layers) {
     ASSIGN_OR_RETURN(auto pager, layers_.find(id));
     if (pager->layer().quarantined()) {
@@ -110,9 +109,7 @@ Result<std::vector<std::shared_ptr<fetch::LayerPager>>> ImageMounts::pagers_of(
   return pagers;
 }
 
-Status ImageMounts::merge(Chain& chain,
-                          const std::vector<std::shared_ptr<fetch::LayerPager>>& pagers,
-                          bool remote_below) {
+Status ImageMounts::merge(Chain& chain, const Pagers& pagers, bool remote_below) {
   RETURN_IF_ERROR(make_dirs(chain.dir, 0700));
   std::vector<tree::Layer> layers;
   erofs::WriteOptions options;
@@ -132,9 +129,8 @@ Status ImageMounts::merge(Chain& chain,
   return {};
 }
 
-mount::ImageSpec ImageMounts::spec_of(
-    const Chain& chain, const MountRecord& record,
-    const std::vector<std::shared_ptr<fetch::LayerPager>>& pagers) const {
+mount::ImageSpec ImageMounts::spec_of(const Chain& chain, const MountRecord& record,
+                                      const Pagers& pagers) const {
   mount::ImageSpec spec;
   spec.id = "pagein-" + chain.key.substr(0, 12);
   spec.metadata = chain.dir / kMetadataFile;
@@ -147,11 +143,15 @@ mount::ImageSpec ImageMounts::spec_of(
   }
   spec.target = target_of(chain, record.generation);
   spec.caching = options_.caching;
+  spec.on_end = [ended = ended_, key = chain.key, generation = record.generation] {
+    MutexLock lock(ended->mutex);
+    ended->mounts.emplace_back(key, generation);
+  };
   return spec;
 }
 
-Result<ImageMounts::Mounted> ImageMounts::make_mount(
-    Chain& chain, MountRecord record, std::vector<std::shared_ptr<fetch::LayerPager>> pagers) {
+Result<ImageMounts::Mounted> ImageMounts::make_mount(Chain& chain, MountRecord record,
+                                                     Pagers pagers) {
   const std::filesystem::path target = target_of(chain, record.generation);
   RETURN_IF_ERROR(make_dirs(target, 0755));
   Mounted mounted;
@@ -193,7 +193,7 @@ Result<std::filesystem::path> ImageMounts::pin_chain(Chain& chain, const PinRequ
   uint64_t generation = 1;
   for (Mounted& mounted : chain.mounts) {
     generation = std::max(generation, mounted.record.generation + 1);
-    if (mounted.mount != nullptr) newest = &mounted;
+    if (mounted.mount != nullptr && !mounted.unmounted) newest = &mounted;
   }
   if (newest == nullptr || (all_local && newest->record.state.needs_daemon)) {
     if (!chain.merged) RETURN_IF_ERROR(merge(chain, pagers, request.remote_below));
@@ -210,10 +210,14 @@ Result<std::filesystem::path> ImageMounts::pin_chain(Chain& chain, const PinRequ
     if (newest->record.holders.empty()) unmount(chain, *newest);
     return saved.error();
   }
-  for (const auto& pager : newest->pagers) {
+  load_rest(*newest);
+  return target_of(chain, newest->record.generation);
+}
+
+void ImageMounts::load_rest(const Mounted& mounted) const {
+  for (const auto& pager : mounted.pagers) {
     if (!pager->settled() && options_.load_rest) options_.load_rest(pager);
   }
-  return target_of(chain, newest->record.generation);
 }
 
 void ImageMounts::unmount(Chain& chain, Mounted& mounted) {
@@ -226,28 +230,73 @@ void ImageMounts::unmount(Chain& chain, Mounted& mounted) {
     log::warn("cannot unmount an image", {{"image", chain.record.name},
                                           {"why", status.error().message}});
   }
-  if (mounted.record.state.needs_daemon && fd_store_.available()) {
-    static_cast<void>(fd_store_.remove(fd_name(chain, generation)));
-  }
-  // An overlay may still hold the file system: then its connection, and with it
-  // the layers, live on until that ends.
-  mounted.mount.reset();
   std::error_code ignored;
   std::filesystem::remove(target, ignored);
-  std::erase_if(chain.mounts, [&](const Mounted& m) { return m.record.generation == generation; });
+  // An overlay, or who has a file open, may still hold the file system: then its
+  // connection, and with it the layers, live on until that ends.
+  const bool used = mounted.mount != nullptr && mounted.record.state.needs_daemon &&
+                    !mounted.mount->wait_ended(std::chrono::milliseconds(0)).ok();
+  if (!used) return drop(chain, generation);
+  mounted.unmounted = true;
+  mounted.pagers.clear();
+}
+
+void ImageMounts::drop(Chain& chain, uint64_t generation) {
+  const auto it =
+      std::find_if(chain.mounts.begin(), chain.mounts.end(),
+                   [&](const Mounted& m) { return m.record.generation == generation; });
+  if (it->record.state.needs_daemon && fd_store_.available()) {
+    static_cast<void>(fd_store_.remove(fd_name(chain, generation)));
+  }
+  chain.mounts.erase(it);
+}
+
+void ImageMounts::drop_ended() {
+  std::vector<std::pair<std::string, uint64_t>> ended;
+  {
+    MutexLock lock(ended_->mutex);
+    ended.swap(ended_->mounts);
+  }
+  for (const auto& [key, generation] : ended) {
+    std::shared_ptr<Chain> chain;
+    {
+      MutexLock lock(mutex_);
+      if (const auto it = chains_.find(key); it != chains_.end()) chain = it->second;
+    }
+    if (chain == nullptr) continue;
+    MutexLock lock(chain->mutex);
+    for (const Mounted& mounted : chain->mounts) {
+      // The number may be that of a later mount by now.
+      if (mounted.record.generation != generation || !mounted.unmounted ||
+          !mounted.mount->wait_ended(std::chrono::milliseconds(0)).ok()) {
+        continue;
+      }
+      drop(*chain, generation);
+      static_cast<void>(save(*chain));
+      break;
+    }
+  }
 }
 
 void ImageMounts::release(const std::string& holder) {
   for (const auto& chain : chains()) {
     MutexLock lock(chain->mutex);
     bool changed = false;
-    for (size_t i = chain->mounts.size(); i-- > 0;) {
-      Mounted& mounted = chain->mounts[i];
+    bool served = false;
+    for (Mounted& mounted : chain->mounts) {
       if (mounted.record.holders.erase(holder) == 0) continue;
       changed = true;
-      if (mounted.record.holders.empty()) unmount(*chain, mounted);
+      served |= mounted.record.holders.empty() && mounted.record.state.needs_daemon;
     }
-    if (changed) static_cast<void>(save(*chain));
+    if (!changed) continue;
+    // Before the unmount: should we die in between, the next daemon does it.
+    if (served) static_cast<void>(save(*chain));
+    const size_t before = chain->mounts.size();
+    for (size_t i = before; i-- > 0;) {
+      Mounted& mounted = chain->mounts[i];
+      if (mounted.record.holders.empty() && !mounted.unmounted) unmount(*chain, mounted);
+    }
+    if (!served || chain->mounts.size() != before) static_cast<void>(save(*chain));
   }
 }
 
@@ -280,9 +329,13 @@ void ImageMounts::forget_layer(const std::string& id) {
   }
 }
 
-Status ImageMounts::save(Chain& chain) {
+// `planned`: mounts that are about to be made.
+Status ImageMounts::save(const Chain& chain, const std::vector<MountRecord>& planned) const {
   ImageRecord record = chain.record;
   for (const Mounted& mounted : chain.mounts) record.mounts.push_back(mounted.record);
+  record.mounts.insert(record.mounts.end(), planned.begin(), planned.end());
+  std::sort(record.mounts.begin(), record.mounts.end(),
+            [](const auto& a, const auto& b) { return a.generation < b.generation; });
   const std::string text = format_image_record(record);
   return replace_file(chain.dir / kRecordFile, as_bytes(text), 0600);
 }
@@ -337,72 +390,102 @@ Status ImageMounts::restore_chain(Chain& chain, Fds& fds) {
   for (const MountRecord& record : records) known.insert(record.generation);
   unmount_strays(chain.dir, known);
   const auto pagers = pagers_of(chain.record);
-  for (MountRecord& record : records) restore_mount(chain, std::move(record), pagers, fds);
-  return save(chain);
+  std::vector<MountRecord> again;
+  for (MountRecord& record : records) {
+    const std::string name = fd_name(chain, record.generation);
+    UniqueFd fd;
+    if (const auto it = fds.find(name); it != fds.end()) fd = std::move(it->second);
+    const bool had_fd = fd.valid();
+    const Status adopted = pagers.ok() ? adopt(chain, record, *pagers, std::move(fd))
+                                       : Status(pagers.error());
+    if (adopted.ok()) continue;
+    if (adopted.error().code != Code::not_found || !pagers.ok()) {
+      log::warn("a mount of the last run cannot be continued: its readers get errors",
+                {{"image", chain.record.name}, {"why", adopted.error().message}});
+    }
+    if (had_fd) static_cast<void>(fd_store_.remove(name));
+    // Dead, or taken away by a reboot.
+    const std::filesystem::path target = target_of(chain, record.generation);
+    static_cast<void>(mount::unmount(target, mount::UnmountMode::lazy));
+    std::filesystem::remove(target, ignored);
+    if (!record.holders.empty()) again.push_back(std::move(record));
+  }
+  if (pagers.ok() && chain.merged) mount_again(chain, std::move(again), *pagers);
+  std::sort(chain.mounts.begin(), chain.mounts.end(), [](const auto& a, const auto& b) {
+    return a.record.generation < b.record.generation;
+  });
+  for (size_t i = chain.mounts.size(); i-- > 0;) {
+    Mounted& mounted = chain.mounts[i];
+    if (mounted.record.holders.empty() && !mounted.unmounted) unmount(chain, mounted);
+    else load_rest(mounted);
+  }
+  // What is mounted is what the record on disk says, but for what is gone: a
+  // full disk must not cost the readers their mounts.
+  if (Status saved = save(chain); !saved.ok()) {
+    log::warn("an image's mounts cannot be recorded", {{"image", chain.record.name},
+                                                       {"why", saved.error().message}});
+  }
+  return {};
 }
 
-void ImageMounts::restore_mount(
-    Chain& chain, MountRecord record,
-    const Result<std::vector<std::shared_ptr<fetch::LayerPager>>>& pagers, Fds& fds) {
-  const std::filesystem::path target = target_of(chain, record.generation);
-  Mounted mounted;
-  mounted.mount = adopt(chain, record, pagers, fds);
-  if (mounted.mount != nullptr) {
-    mounted.record = std::move(record);
-    mounted.pagers = *pagers;
-  } else {
-    // Dead, or taken away by a reboot: mounted anew for whoever still holds it.
-    static_cast<void>(mount::unmount(target, mount::UnmountMode::lazy));
-    std::error_code ignored;
-    std::filesystem::remove(target, ignored);
-    if (record.holders.empty() || !pagers.ok() || !chain.merged) return;
-    for (size_t i = 0; i < pagers->size(); ++i) {
-      record.local[i] = (*pagers)[i]->layer().complete();
+// Mounts anew what is still held, in the same places.
+void ImageMounts::mount_again(Chain& chain, std::vector<MountRecord> records,
+                              const Pagers& pagers) {
+  if (records.empty()) return;
+  std::vector<MountRecord> planned = records;
+  for (MountRecord& record : planned) {
+    record.state = {};
+    for (size_t i = 0; i < pagers.size(); ++i) {
+      record.local[i] = pagers[i]->layer().complete();
+      if (!record.local[i]) record.state.needs_daemon = true;
     }
-    auto again = make_mount(chain, std::move(record), *pagers);
-    if (!again.ok()) {
+  }
+  // First, as a successor must not take over a mount by a record that tells
+  // other devices. Without room for that, the devices stay what they were.
+  if (Status saved = save(chain, planned); !saved.ok()) {
+    log::warn("an image is mounted as before, from the daemon, since the disk takes no record",
+              {{"image", chain.record.name}, {"why", saved.error().message}});
+    planned = std::move(records);
+  }
+  for (MountRecord& record : planned) {
+    bool possible = true;
+    for (size_t i = 0; i < pagers.size(); ++i) {
+      possible &= !record.local[i] || pagers[i]->layer().complete();
+    }
+    Result<Mounted> again =
+        possible ? make_mount(chain, std::move(record), pagers)
+                 : Error(Code::exhausted, "a layer has lost bytes, and the disk is full");
+    if (again.ok()) {
+      chain.mounts.push_back(*std::move(again));
+    } else {
       log::warn("an image cannot be mounted again",
                 {{"image", chain.record.name}, {"why", again.error().message}});
-      return;
     }
-    mounted = *std::move(again);
-  }
-  chain.mounts.push_back(std::move(mounted));
-  Mounted& last = chain.mounts.back();
-  if (last.record.holders.empty()) return unmount(chain, last);
-  for (const auto& pager : last.pagers) {
-    if (!pager->settled() && options_.load_rest) options_.load_rest(pager);
   }
 }
 
-// Null where the mount is gone, or nobody can serve it any more.
-std::unique_ptr<mount::ImageMount> ImageMounts::adopt(
-    const Chain& chain, const MountRecord& record,
-    const Result<std::vector<std::shared_ptr<fetch::LayerPager>>>& pagers, Fds& fds) {
-  const std::string name = fd_name(chain, record.generation);
-  UniqueFd fd;
-  if (const auto it = fds.find(name); it != fds.end()) fd = std::move(it->second);
-  const bool had_fd = fd.valid();
-  Status problem;
-  if (auto is_mounted = mount::is_mount_point(target_of(chain, record.generation)); !is_mounted.ok()) {
-    problem = is_mounted.error();
-  } else if (!*is_mounted) {
-    problem = Error(Code::not_found, "it is not mounted");
-  } else if (!pagers.ok()) {
-    problem = Error(Code::failed_precondition, pagers.error().message);
-  } else if (record.state.needs_daemon && !had_fd) {
-    problem = Error(Code::failed_precondition, "its descriptor was not kept");
-  } else {
-    auto adopted = engine_.adopt(spec_of(chain, record, *pagers), std::move(fd), record.state);
-    if (adopted.ok()) return *std::move(adopted);
-    problem = adopted.error();
+// not_found where the mount is gone; other errors where nobody can serve it any
+// more.
+Status ImageMounts::adopt(Chain& chain, MountRecord record, const Pagers& pagers, UniqueFd fd) {
+  const Result<bool> is_mounted = mount::is_mount_point(target_of(chain, record.generation));
+  if (!is_mounted.ok() && is_mounted.error().code != Code::not_found) return is_mounted.error();
+  Mounted mounted;
+  mounted.unmounted = !is_mounted.ok() || !*is_mounted;
+  if (mounted.unmounted && !fd) return Error(Code::not_found, "it is not mounted");
+  if (record.state.needs_daemon && !fd) {
+    return Error(Code::failed_precondition, "its descriptor was not kept");
   }
-  if (problem.error().code != Code::not_found) {
-    log::warn("a mount of the last run cannot be continued: its readers get errors",
-              {{"image", chain.record.name}, {"why", problem.error().message}});
-  }
-  if (had_fd) static_cast<void>(fd_store_.remove(name));
-  return nullptr;
+  mount::ImageSpec spec = spec_of(chain, record, pagers);
+  auto adopted = mounted.unmounted
+                     ? engine_.adopt_unmounted(std::move(spec), std::move(fd), record.state)
+                     : engine_.adopt(std::move(spec), std::move(fd), record.state);
+  if (!adopted.ok()) return adopted.error();
+  mounted.mount = *std::move(adopted);
+  mounted.record = std::move(record);
+  if (mounted.unmounted) mounted.record.holders.clear();  // they ask anew
+  else mounted.pagers = pagers;
+  chain.mounts.push_back(std::move(mounted));
+  return {};
 }
 
 std::vector<ImageMounts::ChainStatus> ImageMounts::list() const {
@@ -414,7 +497,7 @@ std::vector<ImageMounts::ChainStatus> ImageMounts::list() const {
     status.record = chain->record;
     for (const Mounted& mounted : chain->mounts) {
       status.record.mounts.push_back(mounted.record);
-      status.layers = mounted.pagers;
+      if (!mounted.unmounted) status.layers = mounted.pagers;
       if (mounted.mount != nullptr) status.reads += mounted.mount->stats().reads;
       else status.dead = true;
     }

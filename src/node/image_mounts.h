@@ -37,7 +37,9 @@ struct PinRequest {
 // Invariants:
 //  M1 A holder that asks again for the same chain gets the same folder, also
 //     after a restart, until it releases it.
-//  M2 A mount goes when its last holder does, never before.
+//  M2 A mount goes from its folder with its last holder, never before. Whoever has
+//     files of it open is served to the end, also by the next daemon: its record
+//     and descriptor stay until the kernel has let go of it.
 //  M3 New holders get the newest mount; a new one is made once every layer is
 //     local (graduation), so that they need no daemon to read.
 // Thread-safe. Blocks on disk, and makes callers for one chain wait for each
@@ -55,6 +57,9 @@ class ImageMounts {
   // The folder with the merged tree, read-only.
   Result<std::filesystem::path> pin(const PinRequest& request);
   void release(const std::string& holder);
+  // Forgets mounts that nobody holds and whose last reader has gone, and gives
+  // their descriptors back. For a timer: the kernel tells on a serving thread.
+  void drop_ended();
   // Lets go of holders that are not among `live` and start with `prefix`.
   void release_others(const std::string& prefix, const std::set<std::string>& live);
   // The chains that have this layer and no mount are forgotten.
@@ -70,10 +75,18 @@ class ImageMounts {
   std::vector<ChainStatus> list() const;
 
  private:
+  using Pagers = std::vector<std::shared_ptr<fetch::LayerPager>>;
   struct Mounted {
     MountRecord record;
     std::unique_ptr<mount::ImageMount> mount;  // null: dead, or not there
-    std::vector<std::shared_ptr<fetch::LayerPager>> pagers;
+    Pagers pagers;  // not once unmounted: its devices have them
+    // Nobody holds it; for who still has files of it open.
+    bool unmounted = false;
+  };
+  // Connections that the kernel has ended. Outlives us: the serving threads do.
+  struct Ended {
+    Mutex mutex;
+    std::vector<std::pair<std::string, uint64_t>> mounts GUARDED_BY(mutex);  // key, generation
   };
   struct Chain {
     std::string key;
@@ -88,26 +101,26 @@ class ImageMounts {
   std::shared_ptr<Chain> chain_of(const PinRequest& request);
   Result<std::filesystem::path> pin_chain(Chain& chain, const PinRequest& request)
       REQUIRES(chain.mutex);
-  Status merge(Chain& chain, const std::vector<std::shared_ptr<fetch::LayerPager>>& pagers,
+  Status merge(Chain& chain, const Pagers& pagers,
                bool remote_below) REQUIRES(chain.mutex);
   Result<Mounted> make_mount(Chain& chain, MountRecord record,
-                             std::vector<std::shared_ptr<fetch::LayerPager>> pagers)
+                             Pagers pagers)
       REQUIRES(chain.mutex);
   mount::ImageSpec spec_of(const Chain& chain, const MountRecord& record,
-                           const std::vector<std::shared_ptr<fetch::LayerPager>>& pagers) const
+                           const Pagers& pagers) const
       REQUIRES(chain.mutex);
   using Fds = std::map<std::string, UniqueFd>;
   Status restore_chain(Chain& chain, Fds& fds);
-  void restore_mount(Chain& chain, MountRecord record,
-                     const Result<std::vector<std::shared_ptr<fetch::LayerPager>>>& pagers, Fds& fds)
+  Status adopt(Chain& chain, MountRecord record, const Pagers& pagers, UniqueFd fd)
       REQUIRES(chain.mutex);
-  std::unique_ptr<mount::ImageMount> adopt(
-      const Chain& chain, const MountRecord& record,
-      const Result<std::vector<std::shared_ptr<fetch::LayerPager>>>& pagers, Fds& fds)
+  void mount_again(Chain& chain, std::vector<MountRecord> records, const Pagers& pagers)
       REQUIRES(chain.mutex);
+  void load_rest(const Mounted& mounted) const;
   void unmount(Chain& chain, Mounted& mounted) REQUIRES(chain.mutex);
-  Status save(Chain& chain) REQUIRES(chain.mutex);
-  Result<std::vector<std::shared_ptr<fetch::LayerPager>>> pagers_of(const ImageRecord& record);
+  void drop(Chain& chain, uint64_t generation) REQUIRES(chain.mutex);
+  Status save(const Chain& chain, const std::vector<MountRecord>& planned = {}) const
+      REQUIRES(chain.mutex);
+  Result<Pagers> pagers_of(const ImageRecord& record);
   std::vector<std::shared_ptr<Chain>> chains() const;
   static std::filesystem::path target_of(const Chain& chain, uint64_t generation);
   static std::string fd_name(const Chain& chain, uint64_t generation);
@@ -117,6 +130,7 @@ class ImageMounts {
   mount::Engine& engine_;
   mount::FdStore& fd_store_;
   const ImageMountsOptions options_;
+  const std::shared_ptr<Ended> ended_ = std::make_shared<Ended>();
   mutable Mutex mutex_;
   std::map<std::string, std::shared_ptr<Chain>> chains_ GUARDED_BY(mutex_);
 };

@@ -5,12 +5,11 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "index/test_layer.h"
+#include "node/fake_engine.h"
 
 namespace pagein::node {
 namespace {
@@ -20,114 +19,6 @@ using index::testing::must;
 using index::testing::TestLayer;
 using testing::ElementsAre;
 using testing::UnorderedElementsAre;
-
-// A manager that keeps descriptors' names (sd_notify(3)).
-class FakeManager {
- public:
-  explicit FakeManager(const std::filesystem::path& dir) : path_((dir / "notify").native()) {
-    socket_ = UniqueFd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path_.copy(address.sun_path, sizeof address.sun_path - 1);
-    if (::bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
-      ADD_FAILURE() << "bind " << path_;
-    }
-    ::setenv("NOTIFY_SOCKET", path_.c_str(), 1);
-  }
-  ~FakeManager() { ::unsetenv("NOTIFY_SOCKET"); }
-
-  // What is kept after all messages so far; the descriptors are closed.
-  const std::multiset<std::string>& names() {
-    for (;;) {
-      char text[1024];
-      char control[CMSG_SPACE(sizeof(int))];
-      iovec vector{text, sizeof text};
-      msghdr message{};
-      message.msg_iov = &vector;
-      message.msg_iovlen = 1;
-      message.msg_control = control;
-      message.msg_controllen = sizeof control;
-      const ssize_t n = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
-      if (n < 0) return names_;
-      for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
-        int fd;
-        std::memcpy(&fd, CMSG_DATA(c), sizeof fd);
-        ::close(fd);
-      }
-      handle(std::string(text, static_cast<size_t>(n)));
-    }
-  }
-
- private:
-  void handle(const std::string& message) {
-    const size_t at = message.find("FDNAME=");
-    const std::string name = message.substr(at + 7, message.find('\n', at) - at - 7);
-    if (message.find("FDSTOREREMOVE=1") != std::string::npos) names_.erase(name);
-    else if (message.find("FDSTORE=1") != std::string::npos) names_.insert(name);
-  }
-  const std::string path_;
-  UniqueFd socket_;
-  std::multiset<std::string> names_;
-};
-
-// Mounts a tmpfs where an engine would mount an image.
-class FakeEngine : public mount::Engine {
- public:
-  class Mount : public mount::ImageMount {
-   public:
-    Mount(std::filesystem::path target, mount::ImageMountState state)
-        : target_(std::move(target)), state_(state) {
-      if (state.needs_daemon) fd_ = must(open_file("/dev/null", O_RDWR));
-    }
-    const std::filesystem::path& target() const override { return target_; }
-    mount::ImageMountState state() const override { return state_; }
-    int device_fd() const override { return fd_.get(); }
-    mount::FuseStats stats() const override { return {}; }
-    Status unmount(mount::UnmountMode mode) override { return mount::unmount(target_, mode); }
-    Status wait_ended(std::chrono::milliseconds) const override { return {}; }
-    Status abort() override { return {}; }
-
-   private:
-    const std::filesystem::path target_;
-    const mount::ImageMountState state_;
-    UniqueFd fd_;
-  };
-
-  std::string_view name() const override { return "fake"; }
-  Result<std::unique_ptr<mount::ImageMount>> mount(mount::ImageSpec spec) override {
-    if (fail) return Error(Code::unsupported, "told to fail");
-    EXPECT_GT(std::filesystem::file_size(spec.metadata), 0u);
-    if (::mount("fake-image", spec.target.c_str(), "tmpfs", 0, "size=4k") != 0) {
-      return errno_error(errno, "mount " + spec.target.string());
-    }
-    ++mounts;
-    mount::ImageMountState state;
-    for (const mount::ImageDevice& device : spec.devices) {
-      if (device.file != nullptr) state.needs_daemon = true;
-    }
-    state.fuse.connection = ++connections_;
-    last = std::move(spec);
-    return std::make_unique<Mount>(last.target, state);
-  }
-  Result<std::unique_ptr<mount::ImageMount>> adopt(mount::ImageSpec spec, UniqueFd fd,
-                                                   const mount::ImageMountState& state) override {
-    if (fail_adopt) return Error(Code::unsupported, "told to fail");
-    if (state.needs_daemon && !fd) return Error(Code::failed_precondition, "no descriptor");
-    ++adoptions;
-    last = std::move(spec);
-    return std::make_unique<Mount>(last.target, state);
-  }
-  mount::EngineProbe probe(const std::filesystem::path&) override { return {.usable = true}; }
-
-  bool fail = false;
-  bool fail_adopt = false;
-  int mounts = 0;
-  int adoptions = 0;
-  mount::ImageSpec last;
-
- private:
-  uint32_t connections_ = 0;
-};
 
 class ImageMountsTest : public testing::Test {
  protected:
@@ -264,6 +155,99 @@ TEST_F(ImageMountsTest, TheLastHolderTakesTheMountWithIt) {
   EXPECT_TRUE(manager_->names().empty());
   pin("c");
   EXPECT_EQ(mounted().size(), 1u);
+}
+
+// M2: files of it are still open.
+TEST_F(ImageMountsTest, TheDescriptorStaysUntilTheLastReaderHasGone) {
+  const auto folder = pin("a");
+  engine_.uses->used = true;
+  const auto on_end = engine_.last.on_end;
+  mounts_->release("a");
+  EXPECT_TRUE(mounted().empty());
+  EXPECT_THAT(manager_->names(), testing::SizeIs(1));
+  mounts_->drop_ended();
+  EXPECT_THAT(manager_->names(), testing::SizeIs(1)) << "nobody said that it ended";
+  mounts_->forget_layer(ids_[0]);
+  EXPECT_EQ(mounts_->list().size(), 1u) << "a successor needs its record";
+
+  const auto next = pin("b");
+  EXPECT_NE(next, folder) << "the old one is in no tree";
+  EXPECT_THAT(manager_->names(), testing::SizeIs(2));
+
+  engine_.uses->used = false;
+  on_end();
+  EXPECT_THAT(manager_->names(), testing::SizeIs(2)) << "not on a serving thread";
+  mounts_->drop_ended();
+  EXPECT_THAT(manager_->names(), testing::SizeIs(1));
+  mounts_->release("b");
+  EXPECT_TRUE(manager_->names().empty());
+  mounts_->forget_layer(ids_[0]);
+  EXPECT_TRUE(mounts_->list().empty());
+}
+
+TEST_F(ImageMountsTest, ARestartContinuesWhatIsUnmountedButStillRead) {
+  const auto folder = pin("a");
+  engine_.uses->used = true;
+  mounts_->release("a");
+  restart(Kept::fds);
+  EXPECT_EQ(engine_.adoptions_unmounted, 1);
+  EXPECT_EQ(engine_.mounts, 1);
+  EXPECT_TRUE(mounted().empty()) << "nobody holds it";
+  EXPECT_THAT(manager_->names(), testing::SizeIs(1));
+  EXPECT_EQ(engine_.last.devices.size(), 2u);
+  restart(Kept::fds);
+  EXPECT_EQ(engine_.adoptions_unmounted, 2);
+  engine_.uses->used = false;
+  engine_.last.on_end();
+  mounts_->drop_ended();
+  EXPECT_TRUE(manager_->names().empty());
+  restart(Kept::fds);
+  EXPECT_EQ(engine_.adoptions_unmounted, 2);
+  EXPECT_EQ(pin("a"), folder);
+}
+
+TEST_F(ImageMountsTest, WithoutItsDescriptorAnUnmountedOneIsForgotten) {
+  pin("a");
+  engine_.uses->used = true;
+  mounts_->release("a");
+  restart(Kept::nothing);
+  EXPECT_EQ(engine_.adoptions_unmounted, 0);
+  ASSERT_EQ(mounts_->list().size(), 1u);
+  EXPECT_TRUE(mounts_->list()[0].record.mounts.empty());
+}
+
+// As on a full disk: a restart costs no reader its mount.
+TEST_F(ImageMountsTest, ARecordThatCannotBeWrittenAtAStartTakesNothingAway) {
+  const auto folder = pin("a");
+  const auto chain = folder.parent_path();
+  ASSERT_EQ(::mount(chain.c_str(), chain.c_str(), nullptr, MS_BIND | MS_REC, nullptr), 0);
+  ASSERT_EQ(::mount(nullptr, chain.c_str(), nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr), 0);
+  restart(Kept::fds);
+  EXPECT_EQ(engine_.adoptions, 1);
+  EXPECT_THAT(mounted(), testing::Contains(folder));
+  EXPECT_THAT(manager_->names(), testing::SizeIs(1));
+  must(mount::unmount(chain, mount::UnmountMode::lazy));
+}
+
+// A successor must never take over a mount by a record of other devices: its
+// readers would get another layer's bytes.
+TEST_F(ImageMountsTest, AMountMadeAnewWithoutARecordKeepsTheRecordedDevices) {
+  const auto folder = pin("a");
+  complete(0);
+  const auto chain = folder.parent_path();
+  must(mount::unmount(folder, mount::UnmountMode::lazy));
+  // Nothing can be created or replaced in the folder; mount points are there.
+  ASSERT_EQ(::mount(chain.c_str(), chain.c_str(), nullptr, MS_BIND, nullptr), 0);
+  const auto no_folder = chain / "1";
+  ASSERT_EQ(::mount(nullptr, chain.c_str(), nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr), 0);
+  restart(Kept::nothing);
+  EXPECT_EQ(engine_.mounts, 2);
+  EXPECT_NE(engine_.last.devices[0].file, nullptr) << "as recorded";
+  EXPECT_TRUE(must(mount::is_mount_point(no_folder)));
+  must(mount::unmount(no_folder, mount::UnmountMode::lazy));
+  must(mount::unmount(chain, mount::UnmountMode::lazy));
+  restart(Kept::nothing);
+  EXPECT_EQ(engine_.last.devices[0].file, nullptr) << "recorded, and from local data now";
 }
 
 // M3

@@ -7,16 +7,10 @@
 #include "registry/docker_config.h"
 
 namespace pagein::node {
-namespace {
-
-// What a crash may cost in fetching again.
-constexpr std::chrono::seconds kSyncInterval{5};
-
-}  // namespace
 
 Result<std::unique_ptr<Node>> Node::start(const Config& config,
-                                          std::vector<mount::StoredFd> fds) {
-  std::unique_ptr<Node> node(new Node(config));
+                                          std::vector<mount::StoredFd> fds, NodeParts parts) {
+  std::unique_ptr<Node> node(new Node(config, std::move(parts)));
   RETURN_IF_ERROR(node->open(std::move(fds)));
   return node;
 }
@@ -44,6 +38,7 @@ Status Node::open(std::vector<mount::StoredFd> fds) {
   RETURN_IF_ERROR(open_mounts(std::move(fds)));
   restore_manual();
   syncer_ = std::thread([this] { guard("store-sync", [this] { sync_loop(); }); });
+  cleaner_ = std::thread([this] { guard("clean-up", [this] { clean_up_loop(); }); });
   return {};
 }
 
@@ -77,7 +72,7 @@ Status Node::open_mounts(std::vector<mount::StoredFd> fds) {
   mount::FuseServer::Options server_options;
   server_options.threads = config_.mount.threads;
   ASSIGN_OR_RETURN(fuse_server_, mount::FuseServer::start(server_options));
-  engine_ = mount::make_erofs_engine(*fuse_server_);
+  engine_ = parts_.make_engine(*fuse_server_);
   const std::filesystem::path scratch = config_.root / "probe";
   RETURN_IF_ERROR(make_dirs(scratch, 0700));
   probe_ = engine_->probe(scratch);
@@ -120,15 +115,33 @@ void Node::on_settled(const std::shared_ptr<fetch::LayerPager>& pager) {
 }
 
 void Node::sync_loop() {
-  MutexLock lock(mutex_);
-  while (!stopping_) {
-    stop_wake_.wait_for(mutex_, kSyncInterval);
-    if (stopping_) return;
-    mutex_.unlock();
+  for (;;) {
+    store_->wait_for_sync(parts_.interval);
+    {
+      MutexLock lock(mutex_);
+      if (stopping_) return;
+    }
     if (Status status = store_->sync_all(); !status.ok()) {
       log::warn("the store cannot be synced", {{"why", status.error().message}});
     }
-    mutex_.lock();
+  }
+}
+
+// True once the daemon stops.
+bool Node::wait_for_stop(std::chrono::milliseconds timeout) {
+  const auto until = std::chrono::steady_clock::now() + timeout;
+  MutexLock lock(mutex_);
+  while (!stopping_) {
+    if (stop_wake_.wait_until(mutex_, until) == std::cv_status::timeout) break;
+  }
+  return stopping_;
+}
+
+// Not with the syncs: these wait for images that are being mounted.
+void Node::clean_up_loop() {
+  while (!wait_for_stop(parts_.interval)) {
+    mounts_->drop_ended();
+    retry_removals();
   }
 }
 
@@ -139,7 +152,10 @@ void Node::stop() {
     stopping_ = true;
   }
   stop_wake_.notify_all();
-  if (syncer_.joinable()) syncer_.join();
+  if (store_) store_->stop_waiting();
+  for (std::thread* thread : {&syncer_, &cleaner_, &restorer_}) {
+    if (thread->joinable()) thread->join();
+  }
   if (background_) background_->pause();
   // Serving threads end first: nothing new is asked for. Requests that are
   // pending stay with the kernel for a successor.

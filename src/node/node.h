@@ -3,10 +3,12 @@
 
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/mutex.h"
@@ -18,7 +20,9 @@
 #include "node/image.h"
 #include "node/image_mounts.h"
 #include "node/layers.h"
+#include "node/manual_record.h"
 #include "node/trust.h"
+#include "registry/image_store.h"
 #include "registry/session.h"
 #include "snapshotter/remote_backend.h"
 #include "store/layer_store.h"
@@ -28,6 +32,19 @@ namespace pagein::node {
 // Of the snapshotter's snapshots, as holders of mounts.
 inline constexpr const char* kSnapshotHolder = "snapshot-";
 
+// What tests replace.
+struct NodeParts {
+  std::function<std::unique_ptr<mount::Engine>(mount::FuseServer&)> make_engine =
+      mount::make_erofs_engine;
+  std::function<Result<std::shared_ptr<registry::ImageSource>>(
+      const registry::Location&, const std::shared_ptr<registry::Session>&)>
+      open_source = registry::open_source;
+  std::function<net::Clock::time_point()> now = net::Clock::now;
+  // Between syncs of the store (sooner where much was written): what a crash may
+  // cost in fetching again. And between clean-ups.
+  std::chrono::milliseconds interval{5000};
+};
+
 // Implements what the snapshotter asks for, and images mounted by hand.
 // Thread-safe; calls may block on network and disk.
 class Node : public snapshotter::RemoteBackend {
@@ -36,7 +53,8 @@ class Node : public snapshotter::RemoteBackend {
   // failed_precondition: another daemon uses the root; unsupported: this
   // kernel has no mount engine that works.
   static Result<std::unique_ptr<Node>> start(const Config& config,
-                                             std::vector<mount::StoredFd> fds);
+                                             std::vector<mount::StoredFd> fds,
+                                             NodeParts parts = {});
   ~Node() override;
 
   // RemoteBackend
@@ -52,6 +70,7 @@ class Node : public snapshotter::RemoteBackend {
   // as registry::parse_location takes it: whoever names it as root trusts it.
   Status mount_image(const std::string& location, const std::filesystem::path& dir);
   // not_found: nothing was mounted there by mount_image.
+  // Also of one that could not be mounted again after a start.
   Status unmount_image(const std::filesystem::path& dir);
 
   // Why layers were not served lazily, newest last; for `pagein why`.
@@ -93,7 +112,8 @@ class Node : public snapshotter::RemoteBackend {
     std::vector<std::shared_ptr<fetch::LayerPager>> pagers GUARDED_BY(mutex);
   };
 
-  Node(const Config& config) : config_(config), trust_(config.trust.repositories) {}
+  Node(const Config& config, NodeParts parts)
+      : config_(config), parts_(std::move(parts)), trust_(config.trust.repositories) {}
   Status open(std::vector<mount::StoredFd> fds);
   Status open_registry();
   Status open_mounts(std::vector<mount::StoredFd> fds);
@@ -106,11 +126,28 @@ class Node : public snapshotter::RemoteBackend {
   void load_rest(const std::shared_ptr<fetch::LayerPager>& pager);
   void on_settled(const std::shared_ptr<fetch::LayerPager>& pager);
   void sync_loop();
-  std::filesystem::path manual_file(const std::filesystem::path& dir) const;
-  void restore_manual();
+  bool wait_for_stop(std::chrono::milliseconds timeout);
+  void clean_up_loop();
+  Status remove_unused(const std::string& layer);
+  void retry_removals();
   void collect_layers(const std::set<std::string>& keep);
 
+  // Images mounted by hand (node_manual.cpp).
+  std::filesystem::path manual_file(const std::filesystem::path& dir) const;
+  std::vector<std::pair<std::filesystem::path, Result<ManualRecord>>> load_manual_records() const;
+  Result<std::shared_ptr<Served>> load_manual(const std::string& location);
+  void restore_manual();
+  Status show_again(const ManualRecord& record) REQUIRES(manual_mutex_);
+  void note_absent(const ManualRecord& record, const Error& why) REQUIRES(manual_mutex_);
+  void forget_manual(const ManualRecord& record, const std::string& why) REQUIRES(manual_mutex_);
+  void restore_loop();
+  bool retry_absent();
+  bool is_absent(const std::filesystem::path& dir) const;
+  std::map<std::string, ManualRecord> absent() const;
+  Result<std::shared_ptr<Served>> find_lost_layers(const ManualRecord& record);
+
   const Config config_;
+  const NodeParts parts_;
   const TrustPolicy trust_;
   mount::FdStore fd_store_;
   mount::EngineProbe probe_;
@@ -123,14 +160,22 @@ class Node : public snapshotter::RemoteBackend {
   std::unique_ptr<mount::Engine> engine_;
   std::unique_ptr<ImageMounts> mounts_;
 
+  // Held while one is mounted or unmounted: they are done one after the other.
+  Mutex manual_mutex_;
   mutable Mutex mutex_;
   std::map<std::string, std::shared_ptr<Served>> served_ GUARDED_BY(mutex_);
   std::deque<Decline> declines_ GUARDED_BY(mutex_);
   // Snapshots that held mounts when the last run ended and have not asked yet.
   std::set<std::string> unclaimed_ GUARDED_BY(mutex_);
+  // Images mounted by hand that could not be mounted again yet, by folder.
+  std::map<std::string, ManualRecord> absent_ GUARDED_BY(mutex_);
+  // Layers that nothing refers to any more, but that were still read.
+  std::set<std::string> put_off_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
   CondVar stop_wake_;
   std::thread syncer_;
+  std::thread cleaner_;
+  std::thread restorer_;
 };
 
 }  // namespace pagein::node

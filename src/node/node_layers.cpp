@@ -110,14 +110,14 @@ std::string Node::why_not(const snapshotter::LayerRequest& request, std::string*
   location.reference = reference->with_default_tag();
   const std::shared_ptr<Served> entry = served(image_ref + " " + manifest->str());
   MutexLock lock(entry->mutex);
-  if (!entry->loaded || net::Clock::now() >= entry->expires) {
-    const auto source = registry::open_source(location, session_);
+  if (!entry->loaded || parts_.now() >= entry->expires) {
+    const auto source = parts_.open_source(location, session_);
     const Status status =
         source.ok() ? load_served(*entry, **source, image_ref, reference->name(), *manifest)
                     : Status(source.error());
     entry->loaded = true;
     entry->error = status.ok() ? "" : status.error().message;
-    entry->expires = net::Clock::now();
+    entry->expires = parts_.now();
     if (status.ok()) entry->expires += kKeepServed;
     else entry->expires += kKeepError;
   }
@@ -136,7 +136,12 @@ std::string Node::why_not(const snapshotter::LayerRequest& request, std::string*
 Result<std::optional<std::string>> Node::prepare_layer(const snapshotter::LayerRequest& request) {
   std::string id;
   const std::string reason = why_not(request, &id);
-  if (reason.empty()) return std::optional<std::string>(std::move(id));
+  if (reason.empty()) {
+    // Its pager is held: no removal that is under way takes it.
+    MutexLock lock(mutex_);
+    put_off_.erase(id);
+    return std::optional<std::string>(std::move(id));
+  }
   note_decline(request, reason);
   return std::optional<std::string>();
 }
@@ -187,27 +192,53 @@ Result<snapshotter::Usage> Node::usage(const std::string& layer) {
 }
 
 void Node::remove_layer(const std::string& layer, const std::string& name) {
-  mounts_->forget_layer(layer);
-  // Still read, by an image that was mounted by hand.
-  for (const auto& chain : mounts_->list()) {
-    const auto& ids = chain.record.layers;
-    if (chain.record.mounts.empty()) continue;
-    if (std::find(ids.begin(), ids.end(), layer) != ids.end()) return;
-  }
-  std::shared_ptr<fetch::LayerPager> pager;
-  if (auto found = layers_->find(layer); found.ok()) pager = *found;
-  if (pager == nullptr) return;
-  background_->remove(pager);
-  pager->cancel_unwanted();
-  pager.reset();
   {
-    // Nobody else shall hold it only because it was pulled lately.
+    // Nobody shall hold it only because it was pulled lately.
     MutexLock lock(mutex_);
     served_.clear();
   }
-  if (Status status = layers_->remove(layer); !status.ok()) {
-    log::debug("a layer stays in the store for now",
-               {{"layer", layer}, {"snapshot", name}, {"why", status.error().message}});
+  Status status = remove_unused(layer);
+  if (status.ok()) return;
+  log::debug("a layer stays in the store for now",
+             {{"layer", layer}, {"snapshot", name}, {"why", status.error().message}});
+  MutexLock lock(mutex_);
+  put_off_.insert(layer);
+}
+
+// failed_precondition while somebody reads it: an image that was mounted by
+// hand, or a container's last files.
+Status Node::remove_unused(const std::string& layer) {
+  const auto in_use = Error(Code::failed_precondition, "an image with it is mounted");
+  mounts_->forget_layer(layer);
+  for (const auto& chain : mounts_->list()) {
+    const auto& ids = chain.record.layers;
+    if (chain.record.mounts.empty()) continue;
+    if (std::find(ids.begin(), ids.end(), layer) != ids.end()) return in_use;
+  }
+  for (const auto& [dir, record] : absent()) {
+    if (std::find(record.layers.begin(), record.layers.end(), layer) != record.layers.end()) {
+      return Error(Code::failed_precondition, "the image for " + dir + " needs it");
+    }
+  }
+  for (const auto& pager : layers_->active()) {
+    if (pager->layer().id() != layer) continue;
+    background_->remove(pager);
+    pager->cancel_unwanted();
+  }
+  Status status = layers_->remove(layer);
+  return !status.ok() && status.error().code == Code::not_found ? Status() : status;
+}
+
+void Node::retry_removals() {
+  std::set<std::string> layers;
+  {
+    MutexLock lock(mutex_);
+    layers = put_off_;
+  }
+  for (const std::string& layer : layers) {
+    if (!remove_unused(layer).ok()) continue;
+    MutexLock lock(mutex_);
+    put_off_.erase(layer);
   }
 }
 
@@ -223,12 +254,17 @@ void Node::finish_reattach(const std::vector<std::string>& live_layers) {
 }
 
 void Node::collect_layers(const std::set<std::string>& keep) {
-  std::set<std::string> mounted;
+  std::set<std::string> wanted = keep;
+  for (const auto& [dir, record] : absent()) {
+    wanted.insert(record.layers.begin(), record.layers.end());
+  }
   for (const auto& chain : mounts_->list()) {
-    mounted.insert(chain.record.layers.begin(), chain.record.layers.end());
+    if (chain.record.mounts.empty()) continue;
+    wanted.insert(chain.record.layers.begin(), chain.record.layers.end());
   }
   for (const std::string& id : store_->list()) {
-    if (keep.contains(id) || mounted.contains(id)) continue;
+    if (wanted.contains(id)) continue;
+    mounts_->forget_layer(id);
     if (Status status = layers_->remove(id); status.ok()) {
       log::info("a layer that nothing refers to is removed", {{"layer", id}});
     }

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -92,6 +93,42 @@ TEST(FullDisk, NothingIsClaimedAndItGoesOnOnceThereIsRoom) {
     Bytes found(made.span(i).size());
     ASSERT_TRUE(layer->read_span(i, found).ok());
     EXPECT_TRUE(std::equal(found.begin(), found.end(), made.span(i).begin()));
+  }
+}
+
+// A crash, then a start on the full disk: spans that are damaged are dropped in
+// memory, also where that cannot be recorded.
+TEST(FullDisk, ADamagedLayerIsOpened) {
+  const TempDir dir = must(TempDir::make("full-disk-"));
+  if (const Status mounted = mount_small_disk(dir.path(), 4 << 20); !mounted.ok()) {
+    GTEST_SKIP() << "needs the right to mount: " << mounted.error().message;
+  }
+  const Unmounted at_the_end{dir.path()};
+  const TestLayer made = make_test_layer(sample_tar());
+  const std::string id = LayerStore::id_of(made.head);
+  for (const bool complete : {false, true}) {
+    SCOPED_TRACE(complete);
+    {
+      const auto store = must(LayerStore::open(dir.path()));
+      const auto layer = must(store->create(made.head));
+      for (size_t i = 0; i < made.index->spans.size(); ++i) must(layer->write_span(i, made.span(i)));
+      must(layer->sync());
+      if (complete) must(layer->mark_complete());
+      const UniqueFd data = must(open_file(layer->data_path(), O_RDWR));
+      const auto at = static_cast<off_t>(made.index->layout.extents().front().data_offset);
+      ASSERT_EQ(::fallocate(data.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, 4096), 0);
+    }
+    const auto ballast = dir.path() / "ballast";
+    const UniqueFd fd = must(open_file(ballast, O_RDWR | O_CREAT, 0600));
+    const Bytes block(4096, 1);
+    while (::write(fd.get(), block.data(), block.size()) > 0) {
+    }
+    const auto store = must(LayerStore::open(dir.path()));
+    const auto layer = store->find(id);
+    ASSERT_TRUE(layer.ok()) << layer.error().message;
+    EXPECT_FALSE((*layer)->complete());
+    EXPECT_FALSE((*layer)->presence().test(0));
+    ASSERT_EQ(::unlink(ballast.c_str()), 0);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "store/layer_files.h"
@@ -21,7 +22,10 @@ Layer::Layer(std::string id, std::shared_ptr<const index::LayerIndex> index, Fil
       state_(std::move(state)),
       durable_(presence_->snapshot()) {}
 
-Layer::~Layer() = default;
+Layer::~Layer() {
+  // What is not synced now is not claimed at the next start.
+  if (files_.meter) files_.meter->settled(unsynced_.load());
+}
 
 std::string Layer::quarantine_reason() const {
   MutexLock lock(mutex_);
@@ -48,6 +52,7 @@ Status Layer::write_span(size_t span, ByteView tar) {
                                     {files_.data.get(), files_.rest.get()}));
   RETURN_IF_ERROR(pwrite_full(files_.sums.get(), sum, span * sum.size()));
   presence_->set(span);
+  if (files_.meter) files_.meter->wrote(tar.size());  // before a sync may settle it
   unsynced_.fetch_add(tar.size());
   if (failed_syncs_.load() != failed_before) {
     // The sync that failed may have been that of these bytes.
@@ -55,6 +60,16 @@ Status Layer::write_span(size_t span, ByteView tar) {
     return Error(Code::unavailable, "the disk failed while layer " + id_ + " was written");
   }
   return {};
+}
+
+void Layer::drop_span(size_t span) {
+  MutexLock lock(mutex_);
+  drop_claim(span);
+}
+
+void Layer::drop_claim(size_t span) {
+  presence_->drop(span);
+  durable_[span / 64] &= ~(uint64_t{1} << (span % 64));
 }
 
 Status Layer::read_span(size_t span, std::span<uint8_t> out) const {
@@ -80,12 +95,17 @@ Status Layer::make_durable(Presence::Stop stop) {
   std::vector<uint64_t> words = presence_->snapshot();
   if (Status status = sync_files(); !status.ok()) {
     take_back_claims();
+    if (files_.meter) files_.meter->settled(covered);
     return status;
   }
   Status saved = Presence::save(files_.dir / kPresentFile, presence_->size(), words, stop);
-  if (saved.ok()) durable_ = std::move(words);
-  else unsynced_.fetch_add(covered);
-  return saved;
+  if (!saved.ok()) {
+    unsynced_.fetch_add(covered);
+    return saved;
+  }
+  durable_ = std::move(words);
+  if (files_.meter) files_.meter->settled(covered);
+  return {};
 }
 
 void Layer::take_back_claims() {
@@ -136,33 +156,72 @@ Status Layer::quarantine(std::string_view reason) {
   return write_state(next);
 }
 
+// Whether the data file holds what was written for a claimed span.
+Result<bool> Layer::sum_is_right(size_t span) const {
+  SpanSum stored;
+  const Status read = pread_full(files_.sums.get(), stored, span * stored.size());
+  if (!read.ok() && read.error().code != Code::corrupt_input) return read.error();
+  ASSIGN_OR_RETURN(const SpanSum found, sum_span_bytes(*index_, span, files_.data.get()));
+  return read.ok() && found == stored;
+}
+
 Result<size_t> Layer::scrub() {
   size_t dropped = 0;
-  SpanSum stored;
   for (size_t span = 0; span < presence_->size(); ++span) {
     if (!presence_->test(span)) continue;
-    const Status read = pread_full(files_.sums.get(), stored, span * stored.size());
-    if (!read.ok() && read.error().code != Code::corrupt_input) return read.error();
-    ASSIGN_OR_RETURN(const SpanSum found, sum_span_bytes(*index_, span, files_.data.get()));
-    if (read.ok() && found == stored) continue;
-    presence_->drop(span);
+    ASSIGN_OR_RETURN(const bool right, sum_is_right(span));
+    if (right) continue;
+    drop_span(span);
     ++dropped;
   }
-  if (dropped > 0) {
-    MutexLock lock(mutex_);
-    // A complete layer that lost spans goes back to being loaded; what the
-    // proof needs of the intact spans is gone, so all of it is fetched again.
-    if (state_.complete) {
-      LayerState next = state_;
-      next.complete = false;
-      RETURN_IF_ERROR(write_state(next));
-      state_ = std::move(next);
-      complete_.store(false, std::memory_order_release);
-      for (size_t span = 0; span < presence_->size(); ++span) presence_->drop(span);
-    }
-    RETURN_IF_ERROR(make_durable(Presence::Stop::unclean));
-  }
+  RETURN_IF_ERROR(reload_if_damaged(dropped));
   return dropped;
+}
+
+Result<size_t> Layer::scrub_holes() {
+  size_t dropped = 0;
+  size_t checked = 0;  // spans below were looked at
+  off_t data = 0;
+  for (;;) {
+    const off_t hole = ::lseek(files_.data.get(), data, SEEK_HOLE);
+    if (hole < 0 || static_cast<uint64_t>(hole) >= data_size()) break;
+    data = ::lseek(files_.data.get(), hole, SEEK_DATA);
+    // ENXIO: it is a hole up to the end.
+    const uint64_t end = data < 0 ? data_size() : static_cast<uint64_t>(data);
+    const auto [first, last] = spans_of(static_cast<uint64_t>(hole), end - static_cast<uint64_t>(hole));
+    for (size_t span = std::max(first, checked); span < last; ++span) {
+      if (!presence_->test(span)) continue;
+      ASSIGN_OR_RETURN(const bool right, sum_is_right(span));
+      if (right) continue;  // zeros that the file system does not store
+      drop_span(span);
+      ++dropped;
+    }
+    checked = std::max(checked, last);
+    if (data < 0) break;
+  }
+  RETURN_IF_ERROR(reload_if_damaged(dropped));
+  return dropped;
+}
+
+Status Layer::reload_if_damaged(size_t dropped) {
+  if (dropped == 0) return {};
+  // A full disk is no reason not to serve: what cannot be recorded now stays
+  // recorded as unclean, and is checked again at the next start.
+  auto unless_full = [](Status status) {
+    return !status.ok() && status.error().code == Code::exhausted ? Status() : status;
+  };
+  MutexLock lock(mutex_);
+  // A complete layer that lost spans goes back to being loaded; what the
+  // proof needs of the intact spans is gone, so all of it is fetched again.
+  if (state_.complete) {
+    LayerState next = state_;
+    next.complete = false;
+    RETURN_IF_ERROR(unless_full(write_state(next)));
+    state_ = std::move(next);
+    complete_.store(false, std::memory_order_release);
+    for (size_t span = 0; span < presence_->size(); ++span) drop_claim(span);
+  }
+  return unless_full(make_durable(Presence::Stop::unclean));
 }
 
 uint64_t Layer::disk_usage() const {

@@ -16,6 +16,7 @@
 #include "index/layer_index.h"
 #include "store/presence.h"
 #include "store/span_io.h"
+#include "store/sync_meter.h"
 
 namespace pagein::store {
 
@@ -43,6 +44,7 @@ class Layer {
     UniqueFd data;  // file contents, as index::DataLayout places them
     UniqueFd rest;  // the tar's other bytes (headers, padding); empty once complete
     UniqueFd sums;  // a checksum a span of what is in `data`
+    std::shared_ptr<SyncMeter> meter;  // counts what is written to them; may be null
   };
   Layer(std::string id, std::shared_ptr<const index::LayerIndex> index, Files files,
         LayerState state, std::unique_ptr<Presence> presence);
@@ -71,7 +73,7 @@ class Layer {
   // full: nothing is claimed and the layer stays as good as it was.
   Status write_span(size_t span, ByteView tar);
   // Takes a claim back: the span's bytes turned out not to be right.
-  void drop_span(size_t span) { presence_->drop(span); }
+  void drop_span(size_t span);
   // The span's tar bytes again, from data and rest. Precondition: present and
   // not complete.
   Status read_span(size_t span, std::span<uint8_t> out) const;
@@ -95,6 +97,10 @@ class Layer {
   // Compares every claimed span with its checksum and drops those that
   // differ (also from the durable map). Returns how many were dropped.
   Result<size_t> scrub();
+  // The same for those spans only whose bytes in the data file lie in a hole: a
+  // crash that loses writes leaves holes. Reads next to nothing; where the file
+  // system does not tell holes, nothing is found.
+  Result<size_t> scrub_holes();
   // Bytes on disk (allocated blocks), for usage reports.
   uint64_t disk_usage() const;
 
@@ -102,7 +108,10 @@ class Layer {
   Status write_state(const LayerState& state);
   Status make_durable(Presence::Stop stop) REQUIRES(mutex_);
   Status sync_files() const;
+  Result<bool> sum_is_right(size_t span) const;
+  Status reload_if_damaged(size_t dropped);
   void take_back_claims() REQUIRES(mutex_);
+  void drop_claim(size_t span) REQUIRES(mutex_);
 
   const std::string id_;
   const std::shared_ptr<const index::LayerIndex> index_;
@@ -115,7 +124,9 @@ class Layer {
   std::atomic<uint64_t> failed_syncs_{0};
   mutable Mutex mutex_;  // state and the order of syncs; held across their I/O
   LayerState state_ GUARDED_BY(mutex_);
-  std::vector<uint64_t> durable_ GUARDED_BY(mutex_);  // claims of the last sync
+  // Claims of the last sync, less those taken back since: what stays claimed
+  // where the next sync fails.
+  std::vector<uint64_t> durable_ GUARDED_BY(mutex_);
 };
 
 }  // namespace pagein::store

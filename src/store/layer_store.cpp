@@ -31,12 +31,40 @@ bool is_there(const std::filesystem::path& path) {
 
 }  // namespace
 
-LayerStore::LayerStore(std::filesystem::path root, UniqueFd lock)
-    : root_(std::move(root)), lock_(std::move(lock)) {}
+// The layer's name is kept busy, not the store's lock: opening may read all of a
+// layer, and those of other layers must not wait for that.
+class LayerStore::Turn {
+ public:
+  Turn(LayerStore& store, std::string id) : id(std::move(id)), store_(store) {
+    MutexLock lock(store_.mutex_);
+    while (store_.turns_.contains(this->id)) store_.turn_ended_.wait(store_.mutex_);
+    store_.turns_.insert(this->id);
+  }
+  ~Turn() {
+    {
+      MutexLock lock(store_.mutex_);
+      store_.turns_.erase(id);
+    }
+    store_.turn_ended_.notify_all();
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+  const std::string id;
+
+ private:
+  LayerStore& store_;
+};
+
+LayerStore::LayerStore(std::filesystem::path root, UniqueFd lock, const LayerStoreOptions& options)
+    : root_(std::move(root)),
+      lock_(std::move(lock)),
+      meter_(std::make_shared<SyncMeter>(options.sync_after)) {}
 
 LayerStore::~LayerStore() = default;
 
-Result<std::unique_ptr<LayerStore>> LayerStore::open(const std::filesystem::path& root) {
+Result<std::unique_ptr<LayerStore>> LayerStore::open(const std::filesystem::path& root,
+                                                     const LayerStoreOptions& options) {
   const std::filesystem::path layers = root / "layers";
   RETURN_IF_ERROR(make_dirs(layers, 0700));
   ASSIGN_OR_RETURN(UniqueFd lock, open_file(root / "lock", O_RDWR | O_CREAT, 0600));
@@ -51,28 +79,25 @@ Result<std::unique_ptr<LayerStore>> LayerStore::open(const std::filesystem::path
       std::filesystem::remove_all(entry.path(), ignored);
     }
   }
-  return std::unique_ptr<LayerStore>(new LayerStore(layers, std::move(lock)));
+  return std::unique_ptr<LayerStore>(new LayerStore(layers, std::move(lock), options));
 }
 
 std::string LayerStore::id_of(ByteView head) { return oci::Digest::of(head).hex(); }
 
 Result<std::shared_ptr<Layer>> LayerStore::create(ByteView head) {
-  const std::string id = id_of(head);
-  MutexLock lock(mutex_);
-  if (is_there(root_ / id)) {
-    Result<std::shared_ptr<Layer>> found = load(id);
-    if (found.ok() || found.error().code != Code::not_found) return found;
-  }
-  return make(id, head);
+  const Turn turn(*this, id_of(head));
+  Result<std::shared_ptr<Layer>> found = load(turn);
+  if (found.ok() || found.error().code != Code::not_found) return found;
+  return make(turn, head);
 }
 
 Result<std::shared_ptr<Layer>> LayerStore::find(const std::string& id) {
   if (!is_id(id)) return Error(Code::not_found, "\"" + id + "\" names no layer");
-  MutexLock lock(mutex_);
-  return load(id);
+  return load(Turn(*this, id));
 }
 
-Result<std::shared_ptr<Layer>> LayerStore::make(const std::string& id, ByteView head) {
+Result<std::shared_ptr<Layer>> LayerStore::make(const Turn& turn, ByteView head) {
+  const std::string& id = turn.id;
   ASSIGN_OR_RETURN(auto index, index::parse_head(head));
   ASSIGN_OR_RETURN(TempDir temp, TempDir::make(std::string(kHalfMade), root_));
   const auto& dir = temp.path();
@@ -94,56 +119,21 @@ Result<std::shared_ptr<Layer>> LayerStore::make(const std::string& id, ByteView 
     return errno_error(errno, "put layer " + id + " in its place");
   }
   RETURN_IF_ERROR(fsync_dir(root_));
-  return load(id);
+  return load(turn);
 }
 
-Result<std::shared_ptr<Layer>> LayerStore::load(const std::string& id) {
-  if (auto it = open_.find(id); it != open_.end()) {
-    if (std::shared_ptr<Layer> layer = it->second.lock()) return layer;
+Result<std::shared_ptr<Layer>> LayerStore::load(const Turn& turn) {
+  const std::string& id = turn.id;
+  {
+    MutexLock lock(mutex_);
+    if (auto it = open_.find(id); it != open_.end()) {
+      if (std::shared_ptr<Layer> layer = it->second.lock()) return layer;
+    }
   }
-  const std::filesystem::path dir = root_ / id;
-  if (!is_there(dir)) return Error(Code::not_found, "layer " + id + " is not in the store");
-
-  auto open_parts = [&]() -> Result<std::shared_ptr<Layer>> {
-    ASSIGN_OR_RETURN(const std::string head, read_small_file(dir / kHeadFile, kMaxHead));
-    if (id_of(as_bytes(head)) != id) {
-      return Error(Code::corrupt_input, "the index of layer " + id + " changed on disk");
-    }
-    ASSIGN_OR_RETURN(auto index, index::parse_head(as_bytes(head)));
-    ASSIGN_OR_RETURN(const std::string state_text, read_small_file(dir / kStateFile, kMaxState));
-    ASSIGN_OR_RETURN(LayerState state, parse_state(state_text));
-    Layer::Files files;
-    files.dir = dir;
-    ASSIGN_OR_RETURN(files.data, open_file(dir / kDataFile, O_RDWR));
-    const off_t size = ::lseek(files.data.get(), 0, SEEK_END);
-    if (size < 0 || static_cast<uint64_t>(size) != index->layout.data_size()) {
-      return Error(Code::corrupt_input, "the data file of layer " + id + " has the wrong size");
-    }
-    ASSIGN_OR_RETURN(files.sums, open_file(dir / kSumsFile, O_RDWR));
-    ASSIGN_OR_RETURN(files.rest, open_file(dir / kRestFile, O_RDWR | O_CREAT, 0600));
-    // A crash can come between "complete" and the end of what it made useless.
-    if (state.complete && ::ftruncate(files.rest.get(), 0) != 0) {
-      return errno_error(errno, "empty " + (dir / kRestFile).string());
-    }
-    auto presence = std::make_unique<Presence>(index->spans.size());
-    ASSIGN_OR_RETURN(const Presence::Stop stop, presence->load(dir / kPresentFile));
-    if (state.complete && !presence->full()) {
-      return Error(Code::corrupt_input, "layer " + id + " is called complete but has gaps");
-    }
-    auto layer = std::make_shared<Layer>(id, std::move(index), std::move(files), std::move(state),
-                                         std::move(presence));
-    if (stop == Presence::Stop::unclean && !layer->complete()) {
-      ASSIGN_OR_RETURN(const size_t dropped, layer->scrub());
-      if (dropped > 0) {
-        log::warn("spans of a layer did not survive the last stop and will be fetched again",
-                  {{"layer", id}, {"spans", dropped}});
-      }
-    }
-    return layer;
-  };
-
-  Result<std::shared_ptr<Layer>> layer = open_parts();
+  if (!is_there(root_ / id)) return Error(Code::not_found, "layer " + id + " is not in the store");
+  Result<std::shared_ptr<Layer>> layer = load_files(id);
   if (layer.ok()) {
+    MutexLock lock(mutex_);
     open_[id] = *layer;
     return layer;
   }
@@ -152,8 +142,48 @@ Result<std::shared_ptr<Layer>> LayerStore::load(const std::string& id) {
   log::warn("a damaged layer is dropped from the store and will be fetched again",
             {{"layer", id}, {"why", error.message}});
   std::error_code ignored;
-  std::filesystem::remove_all(dir, ignored);
+  std::filesystem::remove_all(root_ / id, ignored);
   return Error(Code::not_found, "layer " + id + " was damaged: " + error.message);
+}
+
+Result<std::shared_ptr<Layer>> LayerStore::load_files(const std::string& id) const {
+  const std::filesystem::path dir = root_ / id;
+  ASSIGN_OR_RETURN(const std::string head, read_small_file(dir / kHeadFile, kMaxHead));
+  if (id_of(as_bytes(head)) != id) {
+    return Error(Code::corrupt_input, "the index of layer " + id + " changed on disk");
+  }
+  ASSIGN_OR_RETURN(auto index, index::parse_head(as_bytes(head)));
+  ASSIGN_OR_RETURN(const std::string state_text, read_small_file(dir / kStateFile, kMaxState));
+  ASSIGN_OR_RETURN(LayerState state, parse_state(state_text));
+  Layer::Files files;
+  files.dir = dir;
+  files.meter = meter_;
+  ASSIGN_OR_RETURN(files.data, open_file(dir / kDataFile, O_RDWR));
+  const off_t size = ::lseek(files.data.get(), 0, SEEK_END);
+  if (size < 0 || static_cast<uint64_t>(size) != index->layout.data_size()) {
+    return Error(Code::corrupt_input, "the data file of layer " + id + " has the wrong size");
+  }
+  ASSIGN_OR_RETURN(files.sums, open_file(dir / kSumsFile, O_RDWR));
+  ASSIGN_OR_RETURN(files.rest, open_file(dir / kRestFile, O_RDWR | O_CREAT, 0600));
+  // A crash can come between "complete" and the end of what it made useless.
+  if (state.complete && ::ftruncate(files.rest.get(), 0) != 0) {
+    return errno_error(errno, "empty " + (dir / kRestFile).string());
+  }
+  auto presence = std::make_unique<Presence>(index->spans.size());
+  ASSIGN_OR_RETURN(const Presence::Stop stop, presence->load(dir / kPresentFile));
+  if (state.complete && !presence->full()) {
+    return Error(Code::corrupt_input, "layer " + id + " is called complete but has gaps");
+  }
+  auto layer = std::make_shared<Layer>(id, std::move(index), std::move(files), std::move(state),
+                                       std::move(presence));
+  if (stop == Presence::Stop::clean) return layer;
+  ASSIGN_OR_RETURN(const size_t dropped,
+                   layer->complete() ? layer->scrub_holes() : layer->scrub());
+  if (dropped > 0) {
+    log::warn("spans of a layer did not survive the last stop and will be fetched again",
+              {{"layer", id}, {"spans", dropped}});
+  }
+  return layer;
 }
 
 std::vector<std::string> LayerStore::list() const {
@@ -167,10 +197,15 @@ std::vector<std::string> LayerStore::list() const {
 
 Status LayerStore::remove(const std::string& id) {
   if (!is_id(id)) return Error(Code::not_found, "\"" + id + "\" names no layer");
-  MutexLock lock(mutex_);
-  if (auto it = open_.find(id); it != open_.end()) {
-    if (!it->second.expired()) return Error(Code::failed_precondition, "layer " + id + " is in use");
-    open_.erase(it);
+  const Turn turn(*this, id);
+  {
+    MutexLock lock(mutex_);
+    if (auto it = open_.find(id); it != open_.end()) {
+      if (!it->second.expired()) {
+        return Error(Code::failed_precondition, "layer " + id + " is in use");
+      }
+      open_.erase(it);
+    }
   }
   // Out of the way first: a crash in the middle leaves a half-made name.
   const std::filesystem::path grave = root_ / (std::string(kHalfMade) + id);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -14,13 +15,20 @@
 
 namespace pagein::store {
 
+struct LayerStoreOptions {
+  // Unsynced bytes of all layers together at which wait_for_sync() returns.
+  uint64_t sync_after = 64 << 20;
+};
+
 // Owns ROOT/layers. Layers are shared: a layer stays open while anybody holds
-// it. Thread-safe; blocks on disk I/O. One process at a time (lock file).
+// it. Thread-safe; blocks on disk I/O, where callers for one layer wait for
+// each other and different layers do not. One process at a time (lock file).
 class LayerStore {
  public:
   // Makes the folder where needed, takes its lock, removes half-made layers.
   // failed_precondition: another process has it.
-  static Result<std::unique_ptr<LayerStore>> open(const std::filesystem::path& root);
+  static Result<std::unique_ptr<LayerStore>> open(const std::filesystem::path& root,
+                                                  const LayerStoreOptions& options = {});
   ~LayerStore();
 
   // The name of a layer: hex SHA-256 of its index head. Sharing by it is safe:
@@ -46,18 +54,30 @@ class LayerStore {
 
   // Syncs every open layer and marks it clean. For an orderly stop.
   Status close_cleanly();
-  // Syncs open layers that have unsynced bytes. Called by a timer.
+  // Syncs open layers that have unsynced bytes, one after the other; who writes
+  // to them goes on meanwhile.
   Status sync_all();
+  // Until sync_all() should be called: options.sync_after bytes are unsynced,
+  // or `timeout` has passed. At once from stop_waiting() on.
+  void wait_for_sync(std::chrono::milliseconds timeout) { meter_->wait(timeout); }
+  void stop_waiting() { meter_->stop(); }
 
  private:
-  LayerStore(std::filesystem::path root, UniqueFd lock);
-  Result<std::shared_ptr<Layer>> load(const std::string& id) REQUIRES(mutex_);
-  Result<std::shared_ptr<Layer>> make(const std::string& id, ByteView head) REQUIRES(mutex_);
+  // While it lives, nobody else opens, makes or removes this layer.
+  class Turn;
+
+  LayerStore(std::filesystem::path root, UniqueFd lock, const LayerStoreOptions& options);
+  Result<std::shared_ptr<Layer>> load(const Turn& turn);
+  Result<std::shared_ptr<Layer>> load_files(const std::string& id) const;
+  Result<std::shared_ptr<Layer>> make(const Turn& turn, ByteView head);
   std::vector<std::shared_ptr<Layer>> open_layers() const;
 
   const std::filesystem::path root_;  // ROOT/layers
   UniqueFd lock_;
+  const std::shared_ptr<SyncMeter> meter_;
   mutable Mutex mutex_;
+  CondVar turn_ended_;
+  std::set<std::string> turns_ GUARDED_BY(mutex_);
   std::map<std::string, std::weak_ptr<Layer>> open_ GUARDED_BY(mutex_);
 };
 

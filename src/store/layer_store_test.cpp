@@ -3,6 +3,9 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <future>
 
 #include "index/test_layer.h"
 
@@ -235,6 +238,133 @@ TEST_F(LayerStoreTest, SyncAllLeavesNothingUnsynced) {
   ASSERT_TRUE(durable.load(folder(layer->id()) / "present").ok());
   EXPECT_TRUE(durable.test(2));
   EXPECT_EQ(durable.count(), 1u);
+}
+
+// What only a broken store does not do in time.
+constexpr std::chrono::seconds kPatience(20);
+
+TEST_F(LayerStoreTest, OpeningOneLayerDoesNotHoldUpOthers) {
+  const TestLayer slow = make_test_layer(sample_tar(1));
+  const TestLayer quick = make_test_layer(sample_tar(2));
+  const std::string slow_id = left_behind(slow, Close::synced);
+  const std::string quick_id = left_behind(quick, Close::clean);
+  // Who opens this layer waits until somebody writes into the fifo.
+  const auto head = folder(slow_id) / "head";
+  std::filesystem::remove(head);
+  ASSERT_EQ(::mkfifo(head.c_str(), 0600), 0);
+  auto opening = std::async(std::launch::async, [&] { return store_->find(slow_id); });
+  UniqueFd writer;  // opened once the other end is: the layer is being opened
+  while (!writer) writer = UniqueFd(::open(head.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+  auto others = std::async(std::launch::async, [&] {
+    return store_->find(quick_id).ok() && store_->create(quick.head).ok() &&
+           store_->sync_all().ok() && store_->create(make_test_layer(sample_tar(3)).head).ok();
+  });
+  const bool in_time = others.wait_for(kPatience) == std::future_status::ready;
+  EXPECT_TRUE(in_time) << "they wait for the layer that is being opened";
+  writer.reset();  // an empty head: the layer is damaged
+  EXPECT_EQ(opening.get().error().code, Code::not_found);
+  EXPECT_TRUE(others.get());
+}
+
+TEST_F(LayerStoreTest, ALayerIsOpenedOnceHoweverManyAskForIt) {
+  const TestLayer made = make_test_layer(sample_tar());
+  const std::string id = left_behind(made, Close::synced);
+  for (int round = 0; round < 20; ++round) {
+    std::vector<std::future<std::shared_ptr<Layer>>> asked;
+    for (int i = 0; i < 4; ++i) {
+      asked.push_back(std::async(std::launch::async, [&, i] {
+        return must(i % 2 == 0 ? store_->find(id) : store_->create(made.head));
+      }));
+    }
+    std::set<std::shared_ptr<Layer>> found;
+    for (auto& one : asked) found.insert(one.get());
+    EXPECT_EQ(found.size(), 1u);
+    found.clear();
+    reopen();
+  }
+}
+
+TEST_F(LayerStoreTest, ASyncIsDueAfterSoManyBytes) {
+  const TestLayer a = make_test_layer(sample_tar(1));
+  const TestLayer b = make_test_layer(sample_tar(2));
+  const uint64_t limit = a.span(0).size() + b.span(0).size() + 1;
+  store_.reset();
+  store_ = must(LayerStore::open(dir_.path(), {.sync_after = limit}));
+  const auto first = must(store_->create(a.head));
+  const auto second = must(store_->create(b.head));
+  auto due_before_the_timer = [&] {
+    const auto begin = std::chrono::steady_clock::now();
+    store_->wait_for_sync(kPatience);
+    return std::chrono::steady_clock::now() - begin < kPatience;
+  };
+  must(first->write_span(0, a.span(0)));
+  must(second->write_span(0, b.span(0)));
+  store_->wait_for_sync(std::chrono::milliseconds(0));  // not yet due: the timer's turn
+  must(second->write_span(1, b.span(1)));
+  EXPECT_TRUE(due_before_the_timer()) << "counted over all layers";
+  must(store_->sync_all());
+  // A layer that goes takes its bytes with it.
+  must(first->write_span(1, a.span(1)));
+  must(second->write_span(2, b.span(2)));
+  EXPECT_TRUE(due_before_the_timer());
+  must(store_->sync_all());
+  auto writer = std::async(std::launch::async, [&] {
+    for (size_t i = 2; i < a.index->spans.size(); ++i) must(first->write_span(i, a.span(i)));
+  });
+  EXPECT_TRUE(due_before_the_timer()) << "wakes who waits already";
+  writer.get();
+  store_->stop_waiting();
+  EXPECT_TRUE(due_before_the_timer()) << "at once from now on";
+  EXPECT_TRUE(due_before_the_timer());
+}
+
+TEST(SyncMeter, FailedSyncsWakeNobody) {
+  SyncMeter meter(100);
+  const auto none = std::chrono::milliseconds(0);
+  meter.wrote(99);
+  meter.wrote(1);
+  meter.wait(kPatience);  // returns at once
+  // The sync failed: still above the limit. Only the timer wakes, no loop.
+  meter.wrote(50);
+  meter.wait(none);
+  EXPECT_EQ(meter.bytes(), 150u);
+  meter.settled(150);
+  meter.wrote(100);
+  meter.wait(kPatience);
+}
+
+// The bytes of the first extent become a hole, as if they had never been
+// written; the file keeps its size.
+void lose_a_block(const std::filesystem::path& data, const TestLayer& made) {
+  const UniqueFd fd = must(open_file(data, O_RDWR));
+  const auto at = static_cast<off_t>(made.index->layout.extents().front().data_offset);
+  if (::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, 4096) != 0) {
+    GTEST_SKIP() << "this file system cannot punch holes";
+  }
+}
+
+TEST_F(LayerStoreTest, AfterACrashACompleteLayerWithLostBlocksIsLoadedAgain) {
+  const TestLayer made = make_test_layer(sample_tar());
+  const std::string id = left_behind(made, Close::synced, true);
+  ASSERT_TRUE(must(store_->find(id))->complete()) << "nothing was lost";
+  reopen();
+  lose_a_block(folder(id) / "data", made);
+  if (IsSkipped()) return;
+  const auto layer = must(store_->find(id));
+  EXPECT_FALSE(layer->complete());
+  EXPECT_EQ(layer->presence().count(), 0u) << "its proof needs all of it again";
+  for (size_t i = 0; i < made.index->spans.size(); ++i) must(layer->write_span(i, made.span(i)));
+  must(layer->mark_complete());
+}
+
+TEST_F(LayerStoreTest, ZerosThatAreStoredAsAHoleAreNoLoss) {
+  tar::TestArchive archive;
+  archive.file("zeros", std::string(300'000, '\0')).end();
+  const TestLayer made = make_test_layer(archive.bytes());
+  const std::string id = left_behind(made, Close::synced, true);
+  lose_a_block(folder(id) / "data", made);
+  if (IsSkipped()) return;
+  EXPECT_TRUE(must(store_->find(id))->complete());
 }
 
 }  // namespace

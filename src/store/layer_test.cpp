@@ -211,14 +211,16 @@ TEST_F(LayerTest, UnsyncedBytesAreThoseSinceTheLastSync) {
 
 // A layer on descriptors of the test's choice.
 std::unique_ptr<Layer> layer_on(const TestLayer& made, const std::filesystem::path& dir,
-                                const char* rest) {
+                                const char* rest, size_t claimed = 0) {
   Layer::Files files;
   files.dir = dir;
   files.data = must(open_file(dir / "data", O_RDWR | O_CREAT, 0600));
   files.sums = must(open_file(dir / "sums", O_RDWR | O_CREAT, 0600));
   files.rest = must(open_file(rest, O_RDWR));
+  auto presence = std::make_unique<Presence>(made.index->spans.size());
+  for (size_t span = 0; span < claimed; ++span) presence->set(span);
   return std::make_unique<Layer>(LayerStore::id_of(made.head), made.index, std::move(files),
-                                 LayerState{}, std::make_unique<Presence>(made.index->spans.size()));
+                                 LayerState{}, std::move(presence));
 }
 
 // After a failed fdatasync the kernel may forget what it could not write, and
@@ -231,6 +233,16 @@ TEST_F(LayerTest, WhatCouldNotBeMadeDurableIsNotClaimed) {
   EXPECT_FALSE(layer->sync().ok());
   EXPECT_EQ(layer->presence().count(), 0u);
   EXPECT_FALSE(std::filesystem::exists(dir_.path() / "present"));
+}
+
+TEST_F(LayerTest, AClaimThatWasTakenBackIsNotDurableAnyMore) {
+  const TestLayer made = make_test_layer(sample_tar());
+  const auto layer = layer_on(made, dir_.path(), "/dev/null", 3);
+  layer->drop_span(1);
+  must(layer->write_span(1, made.span(1)));
+  EXPECT_FALSE(layer->sync().ok());
+  EXPECT_FALSE(layer->presence().test(1)) << "its new bytes may be lost";
+  EXPECT_EQ(layer->presence().count(), 2u) << "of the sync before";
 }
 
 TEST_F(LayerTest, AFailedWriteClaimsNothing) {

@@ -1,10 +1,12 @@
 """A full disk makes page-in slower, not wrong; loading completes once there is room again."""
 
+import contextlib
+import errno
 import os
 
 import pytest
 
-from testbed import Pagein, Pageind, Registry, drop_caches, lazy, sweep, wait_until
+from testbed import FaultProxy, Pagein, Pageind, Registry, StatusCode, drop_caches, lazy, sweep, wait_until
 from testbed.fixtures import require
 from testbed.process import find_program, run_command
 
@@ -47,6 +49,15 @@ def fill(path, leave):
         os.posix_fallocate(file.fileno(), 0, max(free - leave, 1))
 
 
+def exhaust(path):
+    """A file that takes all the room there is, to the last block."""
+    with open(path, "wb", buffering=0) as file:
+        for size in (MIB, 4096):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
+
+
 def config(disk, background):
     return {"root": str(disk / "root"), "fetch": {"deadline_seconds": 20, "background": background}}
 
@@ -86,4 +97,67 @@ def test_background_loading_completes_when_there_is_room_again(registry, disk):
         assert lazy.read(big) == BIG
         assert "complete" in Pagein().text("status", "--socket", pageind.control)
         assert pageind.metric("pagein_read_errors_total") == 0
+    sweep.unmount_below(disk / "root")
+
+
+def test_a_crash_on_a_full_disk_while_an_image_loads(registry, disk):
+    with Pageind(config(disk, True)) as pageind:
+        fill(disk / "ballast", 6 * MIB)
+        big = lazy.mount(pageind, registry.ref("app", lazy.ACCELERATED)) / "big"
+        wait_until(lambda: pageind.metric("pagein_store_full_total") > 0, 20, "the disk is full")
+        exhaust(disk / "more")
+        with lazy.Reader(big, pause=True) as reader:
+            pageind.kill9()
+            reader.go()
+            pageind.start()
+            assert reader.result(60) == BIG, "who has the file open waits for the next daemon"
+        drop_caches()
+        assert lazy.read(big) == BIG, "what has no room is passed through"
+        assert pageind.metric("pagein_read_errors_total") == 0
+        for name in ("ballast", "more"):
+            (disk / name).unlink()
+        wait_until(pageind.complete, 120, "the image is complete")
+        drop_caches()
+        assert lazy.read(big) == BIG
+        assert pageind.stop() == 0
+        pageind.start()
+        assert pageind.complete()
+        assert lazy.read(big) == BIG
+    sweep.unmount_below(disk / "root")
+
+
+def test_a_restart_on_a_full_disk_with_the_registry_gone(registry, disk):
+    with FaultProxy(registry) as proxy, Pageind(config(disk, False)) as pageind:
+        big = lazy.mount(pageind, proxy.ref("app", lazy.ACCELERATED)) / "big"
+        assert lazy.read(big, 0, 2 * MIB) == lazy.sha256(FILES["big"][:2 * MIB])
+        exhaust(disk / "more")
+        pageind.kill9()
+        proxy.add(StatusCode(500))
+        pageind.start()
+        drop_caches()
+        assert lazy.read(big, 8 * MIB, MIB) == errno.EIO, "an error, within the deadline"
+        pageind.wait_log("500")
+        proxy.clear()
+        assert lazy.read(big) == BIG
+    sweep.unmount_below(disk / "root")
+
+
+def test_after_a_reboot_on_a_full_disk_images_are_mounted_again(registry, disk):
+    """At once where that needs no room, else when there is some."""
+    with Pageind(config(disk, False)) as pageind:
+        point = lazy.mount(pageind, registry.ref("app", lazy.ACCELERATED))
+        assert lazy.read(point / "big", 0, MIB) == lazy.sha256(FILES["big"][:MIB])
+        exhaust(disk / "more")
+        pageind.kill9()
+        sweep.unmount_below(pageind.folder)
+        sweep.unmount_below(disk / "root")
+        pageind.manager.close()
+        pageind.manager = type(pageind.manager)(pageind.folder / "notify")
+        pageind.start()
+        assert [mount["dir"] for mount in pageind.status()["manual_mounts"]] == [str(point)]
+        if os.path.ismount(point):
+            assert lazy.read(point / "big", 0, 2 * MIB) == lazy.sha256(FILES["big"][:2 * MIB])
+        (disk / "more").unlink()
+        wait_until(lambda: os.path.ismount(point), 90, "the image is mounted again")
+        assert lazy.read(point / "big") == BIG
     sweep.unmount_below(disk / "root")

@@ -6,6 +6,7 @@ import pytest
 
 from testbed import Containerd, FaultProxy, Hang, Pagein, Pageind, Registry, drop_caches, lazy, wait_until
 from testbed.fixtures import require
+from testbed.process import run_command
 
 MIB = 1 << 20
 FILES = {"big": lazy.text_bytes(8 * MIB, 4)}
@@ -118,6 +119,22 @@ def test_again_and_again_while_a_file_is_read(proxy, pageind):
             assert reader.result(40) == expected
     drop_caches()
     assert lazy.read(big) == BIG
+
+
+def test_an_unmounted_image_is_served_to_its_last_reader_over_a_crash(proxy, pageind):
+    """`umount --lazy` by hand and a container that goes while another process still has one of its files open."""
+    point = lazy.mount(pageind, proxy.ref("app", lazy.ACCELERATED))
+    with lazy.Reader(point / "big", pause=True) as reader:
+        run_command(["umount", "--lazy", point])
+        lazy.umount(pageind, point)
+        assert len(pageind.manager.stored_names()) == 1
+        pageind.kill9()
+        pageind.start()
+        reader.go()
+        assert reader.result(40) == BIG
+    wait_until(lambda: not pageind.manager.stored_names(), 20, "the descriptor is given back")
+    again = lazy.mount(pageind, proxy.ref("app", lazy.ACCELERATED))
+    assert lazy.read(again / "big") == BIG
 
 
 def test_without_stored_descriptors_old_readers_fail_and_new_mounts_work(images_in_registry, proxy, pageind):

@@ -1,5 +1,7 @@
 """Real images, converted and run lazily by the real containerd, show the same tree as a plain pull and start early."""
 
+import collections
+import json
 import re
 import time
 import urllib.request
@@ -33,6 +35,20 @@ class Node:
 
     def pull_lazily(self, ref):
         return self.pagein.json("pull", "-a", self.containerd.address, "-n", self.containerd.namespace, ref)
+
+    def declined(self, ref):
+        """{layer digest: why} of what `pagein why` says of an image."""
+        return {entry["layer"]: entry["why"] for entry in json.loads(self.pageind.get("/v1/declines"))["declined"]
+                if entry["image"] == ref}
+
+    def held_layers(self):
+        """{holder of a mount: number of layers that it sees through the daemon's mounts}."""
+        held = collections.Counter()
+        for image in self.pageind.status()["images"]:
+            for mount in image["mounts"]:
+                for holder in mount["holders"]:
+                    held[holder] += len(image["layers"])
+        return held
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +86,23 @@ def differences(plain, lazy, ignore=Ignore()):
         match = _DIRECTORY_TIME.match(line)
         return match and int(match.group(1)) >= START_NS
     return [line for line in compare_trees(plain, lazy, ignore, limit=1000) if not is_time_of_unpacking(line)]
+
+
+def assert_lazy(node, converted, pulled):
+    """Every layer that has an index is served lazily, unless it stands on one that has none; the number of lazy ones.
+
+    A layer may be `present` because of another image, whatever that was.
+    """
+    outcomes = [layer["outcome"] for layer in converted["layers"]]
+    states = [layer["state"] for layer in pulled["layers"]]
+    assert len(outcomes) == len(states)
+    first_without = outcomes.index("left") if "left" in outcomes else len(outcomes)
+    declined = node.declined(pulled["image"])
+    indexed = {layer["digest"] for layer in converted["layers"][:first_without]}
+    assert not {digest: why for digest, why in declined.items() if digest in indexed}
+    assert set(states[:first_without]) <= {"lazy", "present"}, f"{states}; declined: {declined}"
+    assert pulled["lazy_layers"] == states.count("lazy")
+    return states.count("lazy")
 
 
 @pytest.mark.timeout(1200)  # two trees of a hundred thousand files are read and compared
@@ -111,13 +144,15 @@ def test_server_answers_before_its_image_is_there_and_all_bytes_are_right(node, 
 def test_every_oddity_shows_the_tree_of_a_plain_pull(node, images, name):
     push_image(images("nasty"), name, node.registry, "nasty", name)
     ref = node.registry.ref("nasty", name)
-    node.convert(ref)
+    converted = node.convert(ref)
     assert node.pagein.json("check", ref, ref + "_accelerated")["same"]
     node.containerd.pull(ref)
-    node.pull_lazily(ref + "_accelerated")
+    lazy_layers = assert_lazy(node, converted, node.pull_lazily(ref + "_accelerated"))
+    held = node.held_layers()
     assert node.containerd.run(ref + "_accelerated", ["/bin/true"], snapshotter="pagein") == ""
     with node.containerd.mounted_image(ref) as plain, \
             node.containerd.mounted_image(ref + "_accelerated", snapshotter="pagein") as lazy:
+        assert (node.held_layers() - held).total() >= lazy_layers, "its tree comes from the daemon's mounts"
         # nlink: overlayfs shows the lower file's count, also of names that a higher layer removed.
         assert differences(plain, lazy, Ignore(nlink=True)) == []
 
