@@ -216,7 +216,10 @@ void add_convert(CLI::App& app, Run* run) {
   command->add_option("--mode", flags->mode, "index: layers stay as they are, an index is added")
       ->check(CLI::IsMember({"index"}))
       ->capture_default_str();
-  command->add_option("--platform", flags->platforms, "Only these, as os/arch (default: all)");
+  command
+      ->add_option("--platform", flags->platforms,
+                   "Only this one, as os/arch; may be repeated (default: all)")
+      ->allow_extra_args(false);
   command->add_option("--spacing", flags->spacing_kib,
                       "KiB of tar between places where decoding can start: less makes reads finer "
                       "and the index larger")
@@ -231,6 +234,7 @@ void add_convert(CLI::App& app, Run* run) {
   command->add_flag("--no-referrer", flags->no_referrer,
                     "Do not tell the base image's referrers of the accelerated image");
   flags->registry.add_to(command);
+  command->footer(kLocationHelp);
   command->callback([flags, run] { *run = [flags] { return run_convert(*flags); }; });
 }
 
