@@ -10,7 +10,7 @@ APPS = start_time.APPS
 def run(options, layout):
     """The report's section, in Markdown."""
     app = APPS[options.image]
-    plain, lazy = [], []
+    plain, lazy, warm, cold = [], [], [], []
     with ShapedLink() as link, Registry(netns=link.name, host=link.host) as registry:
         push_image(layout, "latest", registry, app.repository)
         Pagein().run("convert", "--plain-http", "--no-cache", registry.ref(app.repository), timeout=600)
@@ -22,11 +22,18 @@ def run(options, layout):
             lazy.append(start_time.measure_lazy(link, registry, app))
             print(f"  run {number + 1}: Pagein ready after {lazy[-1].ready_seconds:.1f} s, "
                   f"whole after {lazy[-1].local_seconds:.1f} s", flush=True)
+            for starts, start in zip((warm, cold), start_time.measure_local(link, registry, app)):
+                starts.append(start)
+            print(f"  run {number + 1}: all local, ready after {warm[-1].ready_seconds:.1f} s warm, "
+                  f"{cold[-1].ready_seconds:.1f} s cold", flush=True)
     lines = [f"## Start over a link of {options.rate}", "",
              "Every run has a fresh containerd and store; the page cache is dropped, then the registry's own files are "
              "read in. Median (smallest-largest) of the runs.", "",
              "| | pull s | ready s, pull included | whole image local s | MB fetched at ready |", "|---|---|---|---|---|",
-             _row("containerd, overlayfs", plain), _row("Pagein, index only", lazy), ""]
+             _row("containerd, overlayfs", plain), _row("Pagein, index only", lazy),
+             _row("floor: all local, page cache dropped", cold), _row("floor: all local and warm", warm), "",
+             f"The link alone takes {plain[0].local_bytes * 8 / _bits_per_second(options.rate):.1f} s for the "
+             f"{plain[0].local_bytes / 1e6:.0f} MB of the plain pull.", ""]
     lines += ["Of Pagein's runs, up to the first HTTP 200:", "", "| | median (smallest-largest) |", "|---|---|"]
     lines += [f"| {title} | {_spread([_total(start.metrics, metric) * scale for start in lazy])} |"
               for title, metric, scale in _METRICS]
@@ -38,6 +45,17 @@ _METRICS = [("reads that had to wait for the network", "pagein_read_misses_total
             ("page-in flights", "pagein_fetch_flights_total", 1),
             ("HTTP requests", "pagein_http_requests_total", 1),
             ("HTTP connections", "pagein_http_connects_total", 1)]
+
+
+_UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
+
+
+def _bits_per_second(rate):
+    """Of what tc calls 300mbit."""
+    for unit, factor in _UNITS.items():
+        if rate.endswith(unit):
+            return float(rate[:-len(unit)]) * factor
+    return float(rate.removesuffix("bit"))
 
 
 def _total(metrics, name):
