@@ -8,8 +8,8 @@ import tempfile
 import time
 
 from images import oci_layout
-from testbed import Registry, build_dir, push_image
-from testbed.process import TestbedError
+from testbed import Containerd, Registry, build_dir, push_image
+from testbed.process import TestbedError, find_program
 
 
 def run(options, layout):
@@ -28,6 +28,7 @@ def run(options, layout):
             floors.append(measure(["sh", "-c", 'for blob; do gzip -dc "$blob" | sha256sum; done', "sh", *blobs]))
             print(f"  run {number + 1}: {converts[-1].wall:.1f} s, {converts[-1].cpu:.1f} CPU-s; "
                   f"floor {floors[-1].wall:.1f} s, {floors[-1].cpu:.1f} CPU-s", flush=True)
+        peer = measure_estargz(registry, f"{options.image}0")
     report = json.loads(converts[-1].output)
     compressed, index = report["layer_bytes"], report["index_bytes"]
     gigabytes = tar / 1e9
@@ -37,7 +38,33 @@ def run(options, layout):
         f"The index is {index / 1e6:.1f} MB, {100 * index / compressed:.2f} % of the layers. "
         f"The floor is `gzip -dc LAYER | sha256sum`, one layer after another. Median (smallest-largest).", "",
         "| | wall s per GB of tar | CPU-s per GB of tar | peak RSS MB |", "|---|---|---|---|",
-        row("pagein convert", converts, gigabytes), row("gzip -dc, sha256sum", floors, gigabytes)]) + "\n"
+        row("pagein convert", converts, gigabytes), row("gzip -dc, sha256sum", floors, gigabytes),
+        *peer_lines(peer, gigabytes, compressed)]) + "\n"
+
+
+def measure_estargz(registry, repository):
+    """(Usage, bytes of the converted layers) of Debian's ctr-remote, once: it takes minutes. None where it lacks."""
+    program = find_program("ctr-remote")
+    if program is None:
+        return None
+    with Containerd(insecure=[registry.address]) as containerd:
+        reference = registry.ref(repository)
+        containerd.pull(reference)
+        usage = measure([program, "-a", containerd.address, "-n", containerd.namespace, "image", "convert", "--estargz",
+                         "--oci", reference, reference + "_estargz"])
+        digest = containerd.ctr("image", "ls", f"name=={reference}_estargz").stdout.splitlines()[1].split()[2]
+        manifest = json.loads(containerd.ctr("content", "get", digest).stdout)
+    print(f"  ctr-remote: {usage.wall:.1f} s, {usage.cpu:.1f} CPU-s", flush=True)
+    return usage, sum(layer["size"] for layer in manifest["layers"])
+
+
+def peer_lines(peer, gigabytes, compressed):
+    if peer is None:
+        return ["", "ctr-remote (Debian's stargz-snapshotter) is not installed: no peer was measured."]
+    usage, size = peer
+    return [row("ctr-remote image convert --estargz, one run", [usage], gigabytes), "",
+            f"The eStargz image is {size / 1e6:.0f} MB, {100 * size / compressed:.1f} % of the layers, and takes that much "
+            "again in the registry. Its converter's memory and CPU are of the client alone, without containerd's."]
 
 
 class Usage:

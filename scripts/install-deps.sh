@@ -4,7 +4,7 @@
 #   scripts/install-deps.sh build          compile
 #   scripts/install-deps.sh test           ... and run every test
 #   scripts/install-deps.sh lint           ... and clang-format, clang-tidy
-#   scripts/install-deps.sh demo | bench   ... and show or measure real images
+#   scripts/install-deps.sh demo | bench   ... and show or measure real images (and peers)
 set -euo pipefail
 
 build=(build-essential cmake ninja-build ccache pkg-config git
@@ -16,11 +16,13 @@ build=(build-essential cmake ninja-build ccache pkg-config git
 run=(containerd runc docker-registry skopeo umoci debootstrap busybox-static
   erofs-utils e2fsprogs patchelf iproute2 ethtool attr libcap2-bin curl pigz zstd
   python3 python3-pytest python3-pytest-timeout python3-cryptography nodejs npm redis-server)
+bench=(stargz-snapshotter)
 lint=(clang clang-format clang-tidy)
 
 case "${1:-build}" in
   build) want=("${build[@]}") ;;
-  test | demo | bench) want=("${build[@]}" "${run[@]}") ;;
+  test | demo) want=("${build[@]}" "${run[@]}") ;;
+  bench) want=("${build[@]}" "${run[@]}" "${bench[@]}") ;;
   lint) want=("${build[@]}" "${lint[@]}") ;;
   *) echo "usage: $0 build|test|lint|demo|bench" >&2; exit 2 ;;
 esac
