@@ -128,7 +128,7 @@ void LayerPager::want(uint64_t data_offset, uint64_t length, net::Priority prior
   auto waiter = std::make_shared<Waiter>();
   waiter->done = std::move(done);
   std::vector<std::shared_ptr<Flight>> fresh;
-  std::vector<std::shared_ptr<Flight>> joined, behind;
+  std::vector<std::shared_ptr<Flight>> joined;
   Status problem;
   {
     MutexLock lock(mutex_);
@@ -154,14 +154,6 @@ void LayerPager::want(uint64_t data_offset, uint64_t length, net::Priority prior
       const size_t wanted_end = run.last;
       if (priority == net::Priority::demand) run = read_ahead(run, least_bytes);
       fresh.push_back(make_flight(run, priority));
-      static const uint64_t kBack = getenv("XBACK") ? strtoull(getenv("XBACK"), nullptr, 10) : 0;
-      if (kBack && priority == net::Priority::demand) {
-        Run back{run.first, run.first};
-        const index::LayerIndex& index = *layer_->index();
-        while (back.first > 0 && !is_here(back.first - 1) && !pending_.contains(back.first - 1) &&
-               (index.spans[back.last].start.compressed_bit - index.spans[back.first-1].start.compressed_bit) / 8 <= kBack) --back.first;
-        if (back.first < back.last) behind.push_back(make_flight(back, net::Priority::prefetch));
-      }
       for (; span < wanted_end; ++span) {
         waiter->remaining++;
         pending_[span].waiters.push_back(waiter);
@@ -174,7 +166,6 @@ void LayerPager::want(uint64_t data_offset, uint64_t length, net::Priority prior
     for (const auto& flight : joined) flight->promote();
   }
   for (const auto& flight : fresh) flight->start();
-  for (const auto& flight : behind) flight->start();
   if (!fresh.empty()) load_checkpoints();
   waiter->finish(problem);
 }
