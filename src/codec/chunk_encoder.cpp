@@ -8,9 +8,9 @@
 namespace pagein::codec {
 namespace {
 
-constexpr int kGzipLevel = 5;
+constexpr int kGzipLevel = 6;
 constexpr int kMaxGzipLevel = 12;
-constexpr int kZstdLevel = 3;
+constexpr int kZstdLevel = 4;
 constexpr int kMaxZstdLevel = 19;
 
 Status check_size(ByteView chunk) {

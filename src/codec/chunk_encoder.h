@@ -13,8 +13,8 @@ namespace pagein::codec {
 
 struct ChunkEncoderOptions {
   Encoding encoding = Encoding::gzip;  // gzip or zstd
-  // 0: the default, which docs/full-mode.md reasons for: 5 of libdeflate's
-  // 1..12, 3 of libzstd's 1..19.
+  // 0: the default, which docs/full-mode.md reasons for: 6 of libdeflate's
+  // 1..12, 4 of libzstd's 1..19.
   int level = 0;
 };
 

@@ -1,13 +1,16 @@
 """Full mode: both encodings are ordinary images for containerd, and page in lazily with the same bytes."""
 
 import json
+import os
+import signal
 import subprocess
+import urllib.error
 import urllib.request
 
 import pytest
 
-from images import oci_layout
-from testbed import Containerd, Registry, lazy, push_image, wait_until
+from images import oci_layout, recipe_nasty
+from testbed import Containerd, Registry, build_dir, lazy, push_image, wait_until
 from testbed.fixtures import require
 from testbed.pagein import Pagein
 from testbed.pageind import Pageind
@@ -146,6 +149,15 @@ def test_the_seek_table_is_the_standards(node, images):
         assert sum(sizes[1::2]) == layer["tar_bytes"]
 
 
+@pytest.mark.parametrize("name", [oddity.name for oddity in recipe_nasty.oddities()] + ["docker", "hundred"])
+def test_every_oddity_is_the_same_in_both_encodings(node, images, name):
+    push_image(images("nasty"), name, node.registry, "nasty", name)
+    ref = node.registry.ref("nasty", name)
+    report = node.pagein.json("convert", "--mode", "full", "--no-cache", ref)
+    for image in report["images"]:
+        assert node.pagein.json("check", ref, image["destination"])["same"]
+
+
 @pytest.mark.parametrize("flags", [["-3"], ["-3", "--long=24", "--no-check"]], ids=["plain", "long"])
 def test_zstd_layers_are_a_base_too(node, images, flags, tmp_path):
     """One long frame, as most encoders write it: not indexable as it is, but converted in full."""
@@ -169,9 +181,27 @@ def test_zstd_layers_are_a_base_too(node, images, flags, tmp_path):
         assert node.pagein.json("check", node.registry.ref(name), image["destination"])["same"]
 
 
+def test_an_interrupted_conversion_publishes_nothing_and_goes_on(node, images, tmp_path):
+    push_image(images("python"), "latest", node.registry, "stopped")
+    ref = node.registry.ref("stopped")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    command = [build_dir.program("pagein"), "convert", "--mode", "full", "--jobs", "1", "--threads", "1", ref]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, encoding="utf-8") as conversion:
+        assert "re-encoded" in conversion.stderr.readline(), "the first layer is done"
+        conversion.send_signal(signal.SIGINT)
+        assert conversion.wait(60) == 130
+    for tag in TAGS.values():
+        with pytest.raises(urllib.error.HTTPError):
+            lazy.image_manifest(node.registry, "stopped", tag)
+    report = Pagein(env={"XDG_CACHE_HOME": str(tmp_path)}).json("convert", "--mode", "full", ref, timeout=300)
+    for image in report["images"]:
+        assert sorted({layer["outcome"] for layer in image["layers"]}) == ["indexed", "reused"]
+
+
 def test_what_was_made_is_not_made_again(node, images, tmp_path):
     push_image(images("small"), "latest", node.registry, "cached")
     pagein = Pagein(env={"XDG_CACHE_HOME": str(tmp_path)})
+
     def convert():
         return pagein.json("convert", "--mode", "full", node.registry.ref("cached"))
     first, second = convert(), convert()
