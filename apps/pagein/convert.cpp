@@ -86,10 +86,13 @@ const char* encoding_name(codec::Encoding encoding) {
 
 Result<std::vector<Target>> targets_of(const Flags& flags) {
   std::vector<Target> targets;
-  if (flags.mode == "index") targets.push_back({});
+  if (flags.mode == "index")
+    targets.push_back({});
   else {
-    if (flags.encodings.find("gzip") != std::string::npos) targets.push_back({codec::Encoding::gzip, {}});
-    if (flags.encodings.find("zstd") != std::string::npos) targets.push_back({codec::Encoding::zstd, {}});
+    if (flags.encodings.find("gzip") != std::string::npos)
+      targets.push_back({codec::Encoding::gzip, {}});
+    if (flags.encodings.find("zstd") != std::string::npos)
+      targets.push_back({codec::Encoding::zstd, {}});
   }
   for (Target& target : targets) {
     const bool zstd = target.encoding == codec::Encoding::zstd;
@@ -132,8 +135,8 @@ const char* outcome_name(convert::LayerOutcome outcome) {
 }
 
 struct Totals {
-  uint64_t base = 0;       // layers as they were
-  uint64_t layers = 0;     // as they are published
+  uint64_t base = 0;    // layers as they were
+  uint64_t layers = 0;  // as they are published
   uint64_t indexes = 0;
   size_t left = 0;
   static double percent(uint64_t part, uint64_t whole) {
@@ -253,8 +256,8 @@ std::filesystem::path cache_dir() {
 }
 
 Result<std::vector<convert::ConvertReport>> convert_image(const Flags& flags,
-                                                         const std::vector<Target>& targets,
-                                                         Observer& observer) {
+                                                          const std::vector<Target>& targets,
+                                                          Observer& observer) {
   std::vector<std::string> locations = {flags.source};
   for (const Target& target : targets) locations.push_back(target.destination);
   ASSIGN_OR_RETURN(const auto session, flags.registry.open(locations));
@@ -320,8 +323,10 @@ int run_convert(const Flags& flags) {
   }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   const Outcome outcome{*std::move(targets), *std::move(reports), seconds.count()};
-  if (flags.json) print_json(flags, outcome);
-  else print_summary(flags, outcome);
+  if (flags.json)
+    print_json(flags, outcome);
+  else
+    print_summary(flags, outcome);
   return kOk;
 }
 
@@ -329,21 +334,24 @@ int run_convert(const Flags& flags) {
 
 void add_convert(CLI::App& app, Run* run) {
   CLI::App* command = app.add_subcommand(
-      "convert", "Make an accelerated image: the same image, of which a node can read any part "
-                 "at once");
+      "convert",
+      "Make an accelerated image: the same image, of which a node can read any part "
+      "at once");
   auto flags = std::make_shared<Flags>();
   command->add_option("SOURCE", flags->source, "The base image's LOCATION")->required();
   command->add_option("DESTINATION", flags->destination,
                       "Where to write (default: SOURCE's tag with _accelerated; in full mode zstd "
                       "goes to the tag with _containerd_accelerated)");
-  command->add_option("--mode", flags->mode,
-                      "index: layers stay as they are, an index is added; full: layers are "
-                      "compressed anew in small pieces, independent of the base image")
+  command
+      ->add_option("--mode", flags->mode,
+                   "index: layers stay as they are, an index is added; full: layers are "
+                   "compressed anew in small pieces, independent of the base image")
       ->check(CLI::IsMember({"index", "full"}))
       ->capture_default_str();
-  command->add_option("--encodings", flags->encodings,
-                      "Full mode: gzip for every client, zstd for containerd and newer Docker, or "
-                      "both")
+  command
+      ->add_option("--encodings", flags->encodings,
+                   "Full mode: gzip for every client, zstd for containerd and newer Docker, or "
+                   "both")
       ->check(CLI::IsMember({"gzip", "zstd", "gzip,zstd", "zstd,gzip"}))
       ->capture_default_str();
   command->add_option("--platform", flags->platforms, "Only these, as os/arch (default: all)");
@@ -355,8 +363,9 @@ void add_convert(CLI::App& app, Run* run) {
   command->add_option("-j,--jobs", flags->jobs, "Layers at once")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
-  command->add_option("--threads", flags->threads,
-                      "Full mode: threads that compress (default: as many as there are CPUs)")
+  command
+      ->add_option("--threads", flags->threads,
+                   "Full mode: threads that compress (default: as many as there are CPUs)")
       ->check(CLI::Range(1, 256));
   command->add_flag("--json", flags->json, "Print a summary as JSON");
   command->add_flag("--no-cache", flags->no_cache,

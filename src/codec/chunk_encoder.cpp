@@ -30,8 +30,8 @@ class GzipChunkEncoder final : public ChunkEncoder {
   Status encode(ByteView chunk, Bytes& out) override {
     RETURN_IF_ERROR(check_size(chunk));
     out.resize(libdeflate_gzip_compress_bound(compressor_, chunk.size()));
-    const size_t n = libdeflate_gzip_compress(compressor_, chunk.data(), chunk.size(), out.data(),
-                                              out.size());
+    const size_t n =
+        libdeflate_gzip_compress(compressor_, chunk.data(), chunk.size(), out.data(), out.size());
     if (n == 0) return Error(Code::internal, "libdeflate needs more room than its own bound");
     out.resize(n);
     return {};
@@ -61,16 +61,15 @@ class ZstdChunkEncoder final : public ChunkEncoder {
   Status encode(ByteView chunk, Bytes& out) override {
     RETURN_IF_ERROR(check_size(chunk));
     out.resize(ZSTD_compressBound(chunk.size()));
-    const size_t n =
-        ZSTD_compress2(context_, out.data(), out.size(), chunk.data(), chunk.size());
-    if (ZSTD_isError(n)) return Error(Code::internal, std::string("libzstd: ") + ZSTD_getErrorName(n));
+    const size_t n = ZSTD_compress2(context_, out.data(), out.size(), chunk.data(), chunk.size());
+    if (ZSTD_isError(n))
+      return Error(Code::internal, std::string("libzstd: ") + ZSTD_getErrorName(n));
     out.resize(n);
     return {};
   }
 
   std::string settings() const override {
-    return std::string("zstd;libzstd=") + ZSTD_versionString() +
-           ";level=" + std::to_string(level_);
+    return std::string("zstd;libzstd=") + ZSTD_versionString() + ";level=" + std::to_string(level_);
   }
 
  private:
@@ -91,16 +90,21 @@ Result<std::unique_ptr<ChunkEncoder>> make_chunk_encoder(const ChunkEncoderOptio
                  "there is no level " + std::to_string(level) + (gzip ? " of gzip" : " of zstd"));
   }
   std::unique_ptr<ChunkEncoder> encoder;
-  if (gzip) encoder = std::make_unique<GzipChunkEncoder>(level);
-  else encoder = std::make_unique<ZstdChunkEncoder>(level);
+  if (gzip)
+    encoder = std::make_unique<GzipChunkEncoder>(level);
+  else
+    encoder = std::make_unique<ZstdChunkEncoder>(level);
   return encoder;
 }
 
 CheckpointKind chunk_kind(Encoding encoding) {
   switch (encoding) {
-    case Encoding::identity: return CheckpointKind::identity;
-    case Encoding::gzip: return CheckpointKind::member_start;
-    case Encoding::zstd: return CheckpointKind::frame_start;
+    case Encoding::identity:
+      return CheckpointKind::identity;
+    case Encoding::gzip:
+      return CheckpointKind::member_start;
+    case Encoding::zstd:
+      return CheckpointKind::frame_start;
   }
   return CheckpointKind::identity;
 }

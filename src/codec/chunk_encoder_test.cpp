@@ -45,8 +45,8 @@ TEST_P(ChunkEncoders, EveryChunkIsASpan) {
     const uint64_t from = first_byte(chunks[i].compressed_bit);
     const uint64_t to = last ? blob.size() : first_byte(chunks[i + 1].compressed_bit);
     Bytes out(end - begin);
-    ASSERT_TRUE(stream.decode(span_start(chunks[i]), ByteView(blob).subspan(from, to - from), out)
-                    .ok())
+    ASSERT_TRUE(
+        stream.decode(span_start(chunks[i]), ByteView(blob).subspan(from, to - from), out).ok())
         << i;
     EXPECT_TRUE(std::equal(out.begin(), out.end(), data.begin() + static_cast<ptrdiff_t>(begin)));
   }
@@ -97,9 +97,10 @@ TEST(SeekTable, Layout) {
   ASSERT_TRUE(table.add(0x1234, 0x40000).ok());
   ASSERT_TRUE(table.add(7, 9).ok());
   EXPECT_EQ(table.add(1, uint64_t{1} << 40).error().code, Code::exhausted);
-  const Bytes expected = {0x5e, 0x2a, 0x4d, 0x18, 25, 0, 0, 0,              // skippable, 25 bytes
-                          0x34, 0x12, 0, 0, 0, 0, 4, 0, 7, 0, 0, 0, 9, 0, 0, 0,  // frames
-                          2, 0, 0, 0, 0, 0xb1, 0xea, 0x92, 0x8f};
+  const Bytes expected = {0x5e, 0x2a, 0x4d, 0x18, 25, 0,    0,    0,  // skippable, 25 bytes
+                          0x34, 0x12, 0,    0,    0,  0,    4,    0,    7,
+                          0,    0,    0,    9,    0,  0,    0,  // frames
+                          2,    0,    0,    0,    0,  0xb1, 0xea, 0x92, 0x8f};
   EXPECT_EQ(table.finish(), expected);
 }
 

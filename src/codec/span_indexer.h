@@ -49,7 +49,7 @@ struct IndexSummary {
   // Bytes up to the end of the last member, without zero padding; of zstd, up to
   // the end of the last frame with data, without skippable ones.
   uint64_t compressed_end = 0;
-  uint64_t members = 0;            // gzip members or zstd frames with data; 0 for identity
+  uint64_t members = 0;  // gzip members or zstd frames with data; 0 for identity
   uint64_t checkpoints = 0;
   uint64_t payload_bytes = 0;  // of all checkpoints
 };

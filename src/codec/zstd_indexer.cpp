@@ -46,9 +46,9 @@ Status ZstdIndexer::on_output(ByteView piece) {
   frame_.reset();
   summary_.uncompressed_size += piece.size();
   if (summary_.uncompressed_size - last_ > max_span_) {
-    return Error(Code::unsupported,
-                 "its zstd frames are too long to be read singly (more than " +
-                     std::to_string(max_span_ >> 10) + " KiB); a full conversion makes short ones");
+    return Error(Code::unsupported, "its zstd frames are too long to be read singly (more than " +
+                                        std::to_string(max_span_ >> 10) +
+                                        " KiB); a full conversion makes short ones");
   }
   return sink_.on_output(piece);
 }

@@ -1,19 +1,18 @@
 // zstd layers: indexer and span decoder together.
-#include "codec/zstd_testing.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "codec/codec_testing.h"
 #include "codec/span_decoder.h"
+#include "codec/zstd_testing.h"
 
 namespace pagein::codec {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::Content;
-using testing::Indexed;
+using ::testing::HasSubstr;
 using testing::index_blob;
+using testing::Indexed;
 using testing::skippable_frame;
 using testing::zstd_frame;
 using testing::zstd_frames;
@@ -43,9 +42,9 @@ void expect_spans(const Indexed& indexed, const Bytes& blob, const Bytes& data) 
     testing::CollectSink sink;
     ASSERT_TRUE(stream.start(span_start(checkpoints[i]), data.size() - begin).ok());
     for (size_t at = from; at < blob.size(); at += 777) {
-      ASSERT_TRUE(stream.feed(ByteView(blob).subspan(at, std::min<size_t>(777, blob.size() - at)),
-                              sink)
-                      .ok());
+      ASSERT_TRUE(
+          stream.feed(ByteView(blob).subspan(at, std::min<size_t>(777, blob.size() - at)), sink)
+              .ok());
     }
     EXPECT_TRUE(stream.done());
     EXPECT_TRUE(std::equal(sink.output.begin(), sink.output.end(),

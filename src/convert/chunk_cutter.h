@@ -40,9 +40,9 @@ class ChunkCutter {
   void advance(uint64_t offset);
 
   const uint64_t target_;
-  uint64_t last_ = 0;      // where the current chunk begins
-  uint64_t next_step_ = 0; // next cut within a long file
-  uint64_t steps_end_ = 0; // no such cut from here on
+  uint64_t last_ = 0;       // where the current chunk begins
+  uint64_t next_step_ = 0;  // next cut within a long file
+  uint64_t steps_end_ = 0;  // no such cut from here on
   std::vector<uint64_t> cuts_;
 };
 

@@ -54,7 +54,8 @@ std::vector<uint64_t> cuts_of(const std::vector<File>& files, uint64_t piece = U
 TEST(ChunkCutter, SmallFilesShareChunksAndAreNotSplit) {
   std::mt19937 random(1);
   std::vector<uint64_t> lengths;
-  for (int i = 0; i < 3000; ++i) lengths.push_back(1 + random() % (random() % 9 == 0 ? kTarget : 9000));
+  for (int i = 0; i < 3000; ++i)
+    lengths.push_back(1 + random() % (random() % 9 == 0 ? kTarget : 9000));
   const auto files = files_of(lengths);
   const auto cuts = cuts_of(files);
   ASSERT_GT(cuts.size(), 20U);

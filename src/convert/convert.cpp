@@ -52,10 +52,9 @@ Result<ConvertReport> Conversion::run() {
   RETURN_IF_ERROR(run_layer_jobs(jobs_,
                                  {.parallel = options_.parallel_layers, .stop = options_.stop},
                                  [this](size_t i) { return do_layer(i); }));
-  RETURN_IF_ERROR(publish(source_, destination_, base,
-                          {.settings = index_settings(options_.spacing),
-                           .referrer = options_.referrer},
-                          &report_));
+  RETURN_IF_ERROR(publish(
+      source_, destination_, base,
+      {.settings = index_settings(options_.spacing), .referrer = options_.referrer}, &report_));
   return std::move(report_);
 }
 

@@ -40,9 +40,9 @@ struct ConvertOptions {
 };
 
 enum class LayerOutcome {
-  indexed,   // read and indexed (full mode: re-encoded) now
-  reused,    // an index made before serves
-  left,      // cannot be indexed: stays an ordinary layer
+  indexed,  // read and indexed (full mode: re-encoded) now
+  reused,   // an index made before serves
+  left,     // cannot be indexed: stays an ordinary layer
 };
 
 struct LayerReport {
@@ -81,7 +81,7 @@ Result<ConvertReport> convert_to_index_only(registry::ImageSource& source,
 // Full mode: every layer is re-encoded so that it consists of chunks which can
 // be read alone, once for each target, from one pass over the base's.
 struct FullTarget {
-  codec::Encoding encoding = codec::Encoding::gzip;  // or zstd
+  codec::Encoding encoding = codec::Encoding::gzip;   // or zstd
   registry::ImageDestination* destination = nullptr;  // not owned
 };
 
@@ -89,7 +89,7 @@ struct FullOptions {
   std::vector<oci::Platform> platforms;  // empty: all
   uint64_t chunk = 256 << 10;            // wanted bytes of tar in a chunk
   size_t parallel_layers = 2;
-  size_t threads = 0;                    // that compress; 0: as many as there are CPUs
+  size_t threads = 0;  // that compress; 0: as many as there are CPUs
   // Of what was made: a layer is not made again where the destination still has
   // the blob that this cache says it gave before. Empty: none.
   std::filesystem::path cache;

@@ -57,8 +57,7 @@ void EncodePool::work(Encoders& encoders) {
   }
 }
 
-void encode_chunk(const std::vector<std::unique_ptr<codec::ChunkEncoder>>& encoders,
-                  Chunk* chunk) {
+void encode_chunk(const std::vector<std::unique_ptr<codec::ChunkEncoder>>& encoders, Chunk* chunk) {
   chunk->digest = sha256(chunk->tar);
   chunk->status = {};
   for (size_t i = 0; i < encoders.size() && chunk->status.ok(); ++i) {

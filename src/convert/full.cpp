@@ -84,10 +84,12 @@ Status FullConversion::prepare() {
     encodings.push_back({.encoding = target.encoding});
   }
   const size_t cpus = std::max(1U, std::thread::hardware_concurrency());
-  ASSIGN_OR_RETURN(pool_, EncodePool::make(encodings, options_.threads > 0 ? options_.threads : cpus));
+  ASSIGN_OR_RETURN(pool_,
+                   EncodePool::make(encodings, options_.threads > 0 ? options_.threads : cpus));
   for (const std::string& encoder : pool_->settings()) {
     settings_.push_back("v1;" + encoder + ";chunk=" + std::to_string(options_.chunk));
-    cache_keys_.push_back("full-" + oci::Digest::of(as_bytes(settings_.back())).hex().substr(0, 16));
+    cache_keys_.push_back("full-" +
+                          oci::Digest::of(as_bytes(settings_.back())).hex().substr(0, 16));
   }
   return {};
 }

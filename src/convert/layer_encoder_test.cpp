@@ -62,8 +62,8 @@ struct OnePass {
   }
   Result<EncodedLayers> operator()(const Bytes& blob, const oci::Digest& diff_id) {
     MemoryStream stream(blob);
-    return encode_layer(stream, diff_id, *pool,
-                        {{Encoding::gzip, &gzip}, {Encoding::zstd, &zstd}}, options);
+    return encode_layer(stream, diff_id, *pool, {{Encoding::gzip, &gzip}, {Encoding::zstd, &zstd}},
+                        options);
   }
   std::unique_ptr<EncodePool> pool;
   EncodeLayerOptions options;

@@ -15,8 +15,9 @@ struct LayerJob {
 };
 
 struct LayerPlan {
-  std::vector<LayerJob> jobs;                  // each distinct layer once
-  std::vector<std::vector<size_t>> platforms;  // per image of the base: its layers' jobs, lowest first
+  std::vector<LayerJob> jobs;  // each distinct layer once
+  std::vector<std::vector<size_t>>
+      platforms;  // per image of the base: its layers' jobs, lowest first
 };
 
 // corrupt_input where two images of an index give one layer different diffIDs.

@@ -18,9 +18,7 @@ constexpr std::string_view kBaseLayer = "io.pagein.layer.base";
 constexpr std::string_view kAcceleratedDigest = "io.pagein.accelerated.digest";
 constexpr std::string_view kAcceleratedTag = "io.pagein.accelerated.tag";
 
-bool is_reencoded(const LayerReport& layer) {
-  return layer.published.digest != layer.layer.digest;
-}
+bool is_reencoded(const LayerReport& layer) { return layer.published.digest != layer.layer.digest; }
 
 // The base's layer with an OCI media type over the same bytes, or the one made
 // of it: of that nothing holds that annotations say of the base's bytes.
@@ -44,8 +42,8 @@ oci::Manifest accelerated_manifest(const PlatformImage& image, const PlatformRep
   manifest.config.media_type = oci::to_oci_media_type(manifest.config.media_type);
   manifest.annotations = image.manifest.annotations;
   for (size_t i = 0; i < image.manifest.layers.size(); ++i) {
-    manifest.layers.push_back(accelerated_layer(image.manifest.layers[i],
-                                                report.layers[platform.layers[i]], settings));
+    manifest.layers.push_back(
+        accelerated_layer(image.manifest.layers[i], report.layers[platform.layers[i]], settings));
   }
   return manifest;
 }

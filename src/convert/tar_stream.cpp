@@ -79,7 +79,8 @@ class PlainTarStream : public ByteStream {
     if (available_ >= 2 && input_[0] == 0x1f && input_[1] == 0x8b) return begin_member();
     state_ = State::plain;
     if (available_ < 4) return {};
-    const bool frame = input_[0] == 0x28 && input_[1] == 0xb5 && input_[2] == 0x2f && input_[3] == 0xfd;
+    const bool frame =
+        input_[0] == 0x28 && input_[1] == 0xb5 && input_[2] == 0x2f && input_[3] == 0xfd;
     const bool skippable =
         input_[0] >> 4 == 5 && input_[1] == 0x2a && input_[2] == 0x4d && input_[3] == 0x18;
     if (!frame && !skippable) return {};
