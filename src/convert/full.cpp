@@ -67,9 +67,14 @@ Result<std::vector<ConvertReport>> FullConversion::run() {
                                  {.parallel = options_.parallel_layers, .stop = options_.stop},
                                  [this](size_t i) { return do_layer(i); }));
   for (size_t t = 0; t < targets_.size(); ++t) {
-    RETURN_IF_ERROR(publish(source_, *targets_[t].destination, base,
-                            {.settings = settings_[t], .referrer = options_.referrer},
-                            &reports_[t]));
+    registry::ImageDestination& destination = *targets_[t].destination;
+    const Status published =
+        publish(source_, destination, base,
+                {.settings = settings_[t], .referrer = options_.referrer}, &reports_[t]);
+    if (published.ok()) continue;
+    if (t == 0) return published.error();
+    return published.error().with_context(targets_[0].destination->describe() + " is published, " +
+                                          destination.describe() + " is not");
   }
   return std::move(reports_);
 }

@@ -1,5 +1,6 @@
 """Full mode: both encodings are ordinary images for containerd, and page in lazily with the same bytes."""
 
+import gzip
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from test_lazy_images import answers, differences
 
 TAGS = {"gzip": "latest_accelerated", "zstd": "latest_containerd_accelerated"}
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+"
+SKIPPABLE_FRAME = bytes.fromhex("502a4d18" "03000000" "000102")
 SERVERS = {"small": "/index.html", "python": "/"}
 
 
@@ -158,27 +160,45 @@ def test_every_oddity_is_the_same_in_both_encodings(node, images, name):
         assert node.pagein.json("check", ref, image["destination"])["same"]
 
 
+def push_with_zstd_layers(registry, repository, base, folder, encode):
+    """Pushes an image with the layers of `base` as encode(tar) makes them."""
+    manifest, paths = oci_layout.load_manifest(base, "latest")
+    config = json.loads(oci_layout.blob_path(base, manifest["config"]["digest"]).read_text())
+    layout = oci_layout.Layout(folder)
+    layers = []
+    for number, path in enumerate(paths):
+        file = folder / f"layer{number}.zst"
+        file.write_bytes(encode(gzip.decompress(path.read_bytes())))
+        layers.append(oci_layout.Layer(file, LAYER_TYPE + "zstd", config["rootfs"]["diff_ids"][number]))
+    layout.add_image("latest", layers, config["config"])
+    push_image(layout.folder, "latest", registry, repository)
+    return registry.ref(repository)
+
+
+def zstd(data, *flags):
+    return subprocess.run(["zstd", "-q", "-c", *flags], input=data, capture_output=True, check=True).stdout
+
+
 @pytest.mark.parametrize("flags", [["-3"], ["-3", "--long=24", "--no-check"]], ids=["plain", "long"])
 def test_zstd_layers_are_a_base_too(node, images, flags, tmp_path):
     """One long frame, as most encoders write it: not indexable as it is, but converted in full."""
-    manifest, paths = oci_layout.load_manifest(images("small"), "latest")
-    config = json.loads(oci_layout.blob_path(images("small"), manifest["config"]["digest"]).read_text())
-    layout = oci_layout.Layout(tmp_path)
-    layers = []
-    for number, path in enumerate(paths):
-        file = tmp_path / f"layer{number}.zst"
-        with open(file, "wb") as out:
-            tar = subprocess.Popen(["gzip", "-dc", path], stdout=subprocess.PIPE)
-            subprocess.run(["zstd", "-q", "-c", *flags], stdin=tar.stdout, stdout=out, check=True)
-            tar.stdout.close()
-            assert tar.wait() == 0
-        layers.append(oci_layout.Layer(file, LAYER_TYPE + "zstd", config["rootfs"]["diff_ids"][number]))
-    layout.add_image("latest", layers, config["config"])
     name = "zstd" + str(len(flags))
-    push_image(layout.folder, "latest", node.registry, name)
+    ref = push_with_zstd_layers(node.registry, name, images("small"), tmp_path, lambda tar: zstd(tar, *flags))
     for image in node.convert(name)["images"]:
         assert {layer["outcome"] for layer in image["layers"]} == {"indexed"}
-        assert node.pagein.json("check", node.registry.ref(name), image["destination"])["same"]
+        assert node.pagein.json("check", ref, image["destination"])["same"]
+
+
+def test_zstd_layers_of_short_frames_are_indexed_as_they_are(node, images, tmp_path):
+    def encode(tar):
+        return b"".join(zstd(tar[at:at + 100_000], "-1") for at in range(0, len(tar), 100_000)) + SKIPPABLE_FRAME
+
+    push_image(images("small"), "latest", node.registry, "small")
+    ref = push_with_zstd_layers(node.registry, "frames", images("small"), tmp_path, encode)
+    report = node.pagein.json("convert", "--no-cache", ref)
+    assert {layer["outcome"] for layer in report["layers"]} == {"indexed"}
+    assert node.pagein.json("check", ref, report["destination"])["same"]
+    runs_lazily(node, "small", report["destination"])
 
 
 def test_an_interrupted_conversion_publishes_nothing_and_goes_on(node, images, tmp_path):
