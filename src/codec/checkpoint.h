@@ -12,7 +12,7 @@ namespace pagein::codec {
 enum class Encoding : uint8_t {
   identity = 0,  // plain tar
   gzip = 1,      // one or more gzip members (RFC 1952)
-  // 2 is for zstd.
+  zstd = 2,      // one or more zstd frames, skippable ones among them (RFC 8878)
 };
 
 // The values are those of the layer index.
@@ -21,7 +21,8 @@ enum class CheckpointKind : uint8_t {
   member_start = 1,    // first byte of a gzip member's header; no payload
   block_boundary = 2,  // next bit is a deflate block's header; payload: window
   mid_block = 3,       // next bit goes on inside a deflate block; payload: block state, window
-  // 4 is for the start of a zstd frame, 5 for a block inside one.
+  frame_start = 4,     // first byte of a zstd frame; no payload
+  // 5 is for a block inside a zstd frame.
 };
 
 // A checkpoint without its payload, as the layer index keeps it. A value.

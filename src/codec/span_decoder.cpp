@@ -5,6 +5,7 @@
 
 #include "codec/checkpoint_payload.h"
 #include "codec/member_decoder.h"
+#include "codec/zstd_frames.h"
 
 namespace pagein::codec {
 namespace {
@@ -39,6 +40,7 @@ class SpanStream::Impl {
 
  private:
   Status feed_identity(ByteView bytes, OutputSink& sink);
+  Status feed_zstd(ByteView bytes, OutputSink& sink);
   const uint8_t* limit();
   Status on_event(MemberDecoder::Event event, OutputSink& sink);
   Status flush(OutputSink& sink);
@@ -50,6 +52,7 @@ class SpanStream::Impl {
   PayloadUnpacker unpacker_;
   CheckpointPayload payload_;
   MemberDecoder member_;
+  std::unique_ptr<ZstdFrames> zstd_;  // once there was a span of that kind
   BitInput input_;
   OutputBuffer output_{kWindowBytes + kPieceBytes};
 };
@@ -67,8 +70,13 @@ Status SpanStream::Impl::start(const SpanStart& start, uint64_t length) {
   switch (start.kind) {
     case CheckpointKind::identity:
     case CheckpointKind::member_start:
+    case CheckpointKind::frame_start:
       if (skip_bits_ != 0) {
         return Error(Code::corrupt_input, "checkpoint: not at a whole byte, as its kind must be");
+      }
+      if (start.kind == CheckpointKind::frame_start) {
+        if (zstd_ == nullptr) zstd_ = std::make_unique<ZstdFrames>(kNodeWindowLog);
+        zstd_->restart();
       }
       member_.start_member();
       break;
@@ -95,6 +103,7 @@ Status SpanStream::Impl::start(const SpanStart& start, uint64_t length) {
 
 Status SpanStream::Impl::feed(ByteView compressed, OutputSink& sink) {
   if (kind_ == CheckpointKind::identity) return feed_identity(compressed, sink);
+  if (kind_ == CheckpointKind::frame_start) return feed_zstd(compressed, sink);
   if (done() || compressed.empty()) return {};
   input_.set_piece(compressed);
   if (skip_bits_ > 0) {
@@ -121,6 +130,19 @@ Status SpanStream::Impl::feed_identity(ByteView bytes, OutputSink& sink) {
   if (n == 0) return {};
   produced_ += n;
   return sink.on_output(bytes.first(n));
+}
+
+// libzstd keeps its own window: the buffer only carries pieces to the sink.
+Status SpanStream::Impl::feed_zstd(ByteView bytes, OutputSink& sink) {
+  while (!done() && !bytes.empty()) {
+    const auto room = static_cast<size_t>(std::min<uint64_t>(kPieceBytes, length_ - produced_));
+    ASSIGN_OR_RETURN(const ZstdFrames::Step step, zstd_->run(bytes, {output_.data(), room}));
+    bytes = bytes.subspan(step.consumed);
+    if (step.produced == 0) continue;
+    produced_ += step.produced;
+    RETURN_IF_ERROR(sink.on_output({output_.data(), step.produced}));
+  }
+  return {};
 }
 
 // Where the decoder must stop: at the end of the span, of the buffer, or of

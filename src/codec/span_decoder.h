@@ -13,9 +13,10 @@
 namespace pagein::codec {
 
 // Decodes one span, or a run of adjacent spans from the first one's
-// checkpoint alone, as its compressed bytes arrive. Goes on across block and
-// gzip member boundaries. One object may serve any number of spans one after
-// the other, and should: it owns some 500 KiB of buffers.
+// checkpoint alone, as its compressed bytes arrive. Goes on across block,
+// gzip member and zstd frame boundaries. One object may serve any number of
+// spans one after the other, and should: it owns some 500 KiB of buffers, and
+// up to 8 MiB more where a zstd frame's window is that long (unsupported beyond).
 //
 // Assumes nothing about payload and compressed bytes: hostile ones give
 // corrupt_input or wrong bytes (the caller verifies SHA-256; member CRCs are

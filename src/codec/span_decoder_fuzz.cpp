@@ -1,5 +1,6 @@
 // Hostile checkpoints and compressed bytes do no harm, and the result does not
-// depend on how the bytes were cut. Input: kind, bit, length (2 bytes), size
+// depend on how the bytes were cut (of broken zstd frames, libzstd may or may
+// not notice what is behind the span's end). Input: kind, bit, length (2 bytes), size
 // of the payload (2 bytes), payload, compressed bytes. The payload is tried as
 // it is and, since the fuzzer cannot make zstd frames, stored plainly.
 #include <cstdlib>
@@ -18,6 +19,7 @@ void decode(SpanStart start, uint64_t length, ByteView compressed) {
   exact.shrink_to_fit();
   Bytes out(length);
   const bool whole = stream.decode(start, exact, out).ok();
+  const bool exact_errors = start.kind != CheckpointKind::frame_start;
   if (!stream.start(start, length).ok()) {
     if (whole) std::abort();
     return;
@@ -31,8 +33,9 @@ void decode(SpanStart start, uint64_t length, ByteView compressed) {
     fed = stream.feed(piece, sink).ok();
   }
   if (sink.output.size() > length) std::abort();
-  if (whole != (fed && stream.done())) std::abort();
-  if (whole && sink.output != out) std::abort();
+  const bool streamed = fed && stream.done();
+  if (exact_errors && whole != streamed) std::abort();
+  if (whole && streamed && sink.output != out) std::abort();
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "codec/gzip_indexer.h"
+#include "codec/zstd_indexer.h"
 
 namespace pagein::codec {
 namespace {
@@ -44,6 +45,41 @@ class IdentityIndexer final : public SpanIndexer {
   IndexSummary summary_;
 };
 
+// Passes the tar on and forgets the checkpoints, of which there are as few as
+// can be.
+class Decoder final : public SpanIndexer {
+ public:
+  Decoder(Encoding encoding, OutputSink& sink) : forward_(sink) {
+    const IndexOptions options{.spacing = kMaxSpacing};
+    switch (encoding) {
+      case Encoding::identity:
+        indexer_ = std::make_unique<IdentityIndexer>(options, forward_);
+        break;
+      case Encoding::gzip:
+        indexer_ = std::make_unique<GzipIndexer>(options, forward_);
+        break;
+      case Encoding::zstd:
+        indexer_ = std::make_unique<ZstdIndexer>(kMaxSpacing, ZstdIndexer::kUnlimited, forward_);
+        break;
+    }
+  }
+  Status feed(ByteView compressed) override { return indexer_->feed(compressed); }
+  Result<IndexSummary> finish() override { return indexer_->finish(); }
+
+ private:
+  class Forward final : public IndexSink {
+   public:
+    explicit Forward(OutputSink& sink) : sink_(sink) {}
+    Status on_output(ByteView piece) override { return sink_.on_output(piece); }
+    Status on_checkpoint(Checkpoint) override { return {}; }
+
+   private:
+    OutputSink& sink_;
+  };
+  Forward forward_;
+  std::unique_ptr<SpanIndexer> indexer_;
+};
+
 }  // namespace
 
 Result<std::unique_ptr<SpanIndexer>> make_span_indexer(Encoding encoding,
@@ -59,19 +95,29 @@ Result<std::unique_ptr<SpanIndexer>> make_span_indexer(Encoding encoding,
       return std::make_unique<IdentityIndexer>(options, sink);
     case Encoding::gzip:
       return std::make_unique<GzipIndexer>(options, sink);
+    case Encoding::zstd:
+      return std::make_unique<ZstdIndexer>(options.spacing, max_span_bytes(options.spacing), sink);
   }
   return Error(Code::unsupported, "no indexer for this layer encoding");
 }
 
-Result<Encoding> detect_encoding(ByteView first_bytes) {
+std::unique_ptr<SpanIndexer> make_decoder(Encoding encoding, OutputSink& sink) {
+  return std::make_unique<Decoder>(encoding, sink);
+}
+
+Encoding detect_encoding(ByteView first_bytes) {
   static constexpr uint8_t kGzip[] = {0x1f, 0x8b};              // RFC 1952, section 2.3.1
   static constexpr uint8_t kZstd[] = {0x28, 0xb5, 0x2f, 0xfd};  // RFC 8878, section 3.1.1
-  const auto begins_with = [&](ByteView magic) {
-    return first_bytes.size() >= magic.size() &&
-           std::equal(magic.begin(), magic.end(), first_bytes.begin());
+  static constexpr uint8_t kSkippable[] = {0x2a, 0x4d, 0x18};   // behind 0x50..0x5f; 3.1.2
+  const auto begins_with = [](ByteView bytes, ByteView magic) {
+    return bytes.size() >= magic.size() && std::equal(magic.begin(), magic.end(), bytes.begin());
   };
-  if (begins_with(kGzip)) return Encoding::gzip;
-  if (begins_with(kZstd)) return Error(Code::unsupported, "zstd layers cannot be indexed yet");
+  if (begins_with(first_bytes, kGzip)) return Encoding::gzip;
+  if (begins_with(first_bytes, kZstd)) return Encoding::zstd;
+  if (first_bytes.size() >= 4 && first_bytes[0] >> 4 == 5 &&
+      begins_with(first_bytes.subspan(1), kSkippable)) {
+    return Encoding::zstd;
+  }
   return Encoding::identity;
 }
 

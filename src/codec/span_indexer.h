@@ -46,8 +46,10 @@ constexpr uint64_t max_span_bytes(uint64_t spacing) { return 2 * spacing + 258; 
 struct IndexSummary {
   uint64_t uncompressed_size = 0;  // of the tar
   uint64_t compressed_size = 0;    // everything that was fed
-  uint64_t compressed_end = 0;     // bytes up to the end of the last member, without zero padding
-  uint64_t members = 0;            // gzip members; 0 for identity
+  // Bytes up to the end of the last member, without zero padding; of zstd, up to
+  // the end of the last frame with data, without skippable ones.
+  uint64_t compressed_end = 0;
+  uint64_t members = 0;  // gzip members or zstd frames with data; 0 for identity
   uint64_t checkpoints = 0;
   uint64_t payload_bytes = 0;  // of all checkpoints
 };
@@ -67,13 +69,18 @@ class SpanIndexer {
 };
 
 // `sink` must outlive the indexer. invalid_argument if options are out of
-// range.
+// range. The indexer of zstd layers ends with `unsupported` at a frame that
+// would make a span longer than promised (zstd_indexer.h).
 Result<std::unique_ptr<SpanIndexer>> make_span_indexer(Encoding encoding,
                                                        const IndexOptions& options,
                                                        IndexSink& sink);
 
+// For who wants the tar alone: the same checks, no checkpoints, frames of any
+// length.
+std::unique_ptr<SpanIndexer> make_decoder(Encoding encoding, OutputSink& sink);
+
 // From a blob's first bytes (4 are enough, fewer if the blob is shorter):
-// gzip or zstd magic numbers, else plain tar. unsupported for zstd.
-Result<Encoding> detect_encoding(ByteView first_bytes);
+// gzip or zstd magic numbers (a skippable frame's too), else plain tar.
+Encoding detect_encoding(ByteView first_bytes);
 
 }  // namespace pagein::codec

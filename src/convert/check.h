@@ -14,7 +14,9 @@ namespace pagein::convert {
 struct CheckReport {
   size_t images = 0;      // platforms compared
   size_t layers = 0;      // with an index: decoded span by span and compared
-  size_t ordinary = 0;    // without one: the same blob in both, nothing to prove
+  // Without one: the same blob in both, nothing to prove, or another one of the
+  // same diffID.
+  size_t ordinary = 0;
   uint64_t files = 0;
   uint64_t tar_bytes = 0;
   // What differs, one line each; empty: the images are the same.
@@ -22,8 +24,9 @@ struct CheckReport {
 };
 
 // Decodes every span of every index alone, from its checkpoint, and compares
-// with the base's tar as zlib decodes it; compares the index's file table with
-// the base's tar; hashes the tar (diffID). Configs must be the same blob.
+// with the base's tar as zlib or libzstd decodes it; compares the index's file
+// table with the base's tar; hashes the tar (diffID). Layers that were re-encoded
+// are decoded as one stream too, as every client does. Configs must be the same blob.
 // `progress` is told layer digests as they begin. Blocks; one layer at a time.
 // Errors are for what could not be compared at all.
 Result<CheckReport> check_image(registry::ImageSource& base, registry::ImageSource& accelerated,

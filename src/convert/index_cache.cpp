@@ -19,14 +19,15 @@ constexpr size_t kTrailer = 8 + 32;
 IndexCache::IndexCache(std::filesystem::path dir, uint64_t max_bytes)
     : dir_(std::move(dir)), max_bytes_(max_bytes) {}
 
-std::filesystem::path IndexCache::file_of(const oci::Digest& layer, uint64_t spacing) const {
-  return dir_ / (layer.hex() + "-" + std::to_string(spacing) + std::string(kSuffix));
+std::filesystem::path IndexCache::file_of(const oci::Digest& layer,
+                                          const std::string& settings) const {
+  return dir_ / (layer.hex() + "-" + settings + std::string(kSuffix));
 }
 
-std::optional<index::EncodedIndex> IndexCache::find(const oci::Digest& layer,
-                                                    uint64_t spacing) const {
+std::optional<CachedIndex> IndexCache::find(const oci::Digest& layer,
+                                            const std::string& settings) const {
   if (dir_.empty()) return std::nullopt;
-  const std::filesystem::path file = file_of(layer, spacing);
+  const std::filesystem::path file = file_of(layer, settings);
   const auto text = read_file(file, kMaxFile);
   if (!text.ok()) return std::nullopt;
   std::error_code ignored;
@@ -45,9 +46,8 @@ std::optional<index::EncodedIndex> IndexCache::find(const oci::Digest& layer,
       index.checkpoints.assign(blob.begin() + static_cast<ptrdiff_t>(head_size), blob.end());
       // What another version wrote may not be what this one reads.
       const auto parsed = index::parse_head(index.head);
-      if (parsed.ok() && (*parsed)->layer_digest == layer &&
-          (*parsed)->checkpoints_size == index.checkpoints.size()) {
-        return index;
+      if (parsed.ok() && (*parsed)->checkpoints_size == index.checkpoints.size()) {
+        return CachedIndex{std::move(index), *parsed};
       }
     }
   }
@@ -55,7 +55,7 @@ std::optional<index::EncodedIndex> IndexCache::find(const oci::Digest& layer,
   return std::nullopt;
 }
 
-void IndexCache::keep(const oci::Digest& layer, uint64_t spacing,
+void IndexCache::keep(const oci::Digest& layer, const std::string& settings,
                       const index::EncodedIndex& index) const {
   if (dir_.empty() || !make_dirs(dir_, 0700).ok()) return;
   ByteWriter file;
@@ -64,7 +64,7 @@ void IndexCache::keep(const oci::Digest& layer, uint64_t spacing,
   file.u64(index.head.size());
   const Sha256Bytes sum = sha256(file.buffer());
   file.bytes(sum);
-  static_cast<void>(replace_file(file_of(layer, spacing), file.buffer(), 0600));
+  static_cast<void>(replace_file(file_of(layer, settings), file.buffer(), 0600));
   trim();
 }
 

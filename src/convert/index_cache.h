@@ -4,13 +4,24 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
+#include <string>
 
 #include "index/layer_index_builder.h"
 #include "oci/digest.h"
 
 namespace pagein::convert {
 
+struct CachedIndex {
+  index::EncodedIndex index;
+  std::shared_ptr<const index::LayerIndex> parsed;  // its head
+};
+
+// By base layer and by what was made of it, as a text for a file's name. In
+// full mode the index names the blob that was made. Whoever finds one compares
+// what it has to fit.
+//
 // Thread-safe; processes may share a folder. Blocks on disk. Failures to write
 // are ignored: it is only a cache. File: the index blob, then the head's size
 // (8 bytes, little-endian) and the SHA-256 of all that.
@@ -20,11 +31,12 @@ class IndexCache {
   explicit IndexCache(std::filesystem::path dir, uint64_t max_bytes = 1ULL << 30);
 
   // nullopt if it is not there or damaged (then it is removed).
-  std::optional<index::EncodedIndex> find(const oci::Digest& layer, uint64_t spacing) const;
-  void keep(const oci::Digest& layer, uint64_t spacing, const index::EncodedIndex& index) const;
+  std::optional<CachedIndex> find(const oci::Digest& layer, const std::string& settings) const;
+  void keep(const oci::Digest& layer, const std::string& settings,
+            const index::EncodedIndex& index) const;
 
  private:
-  std::filesystem::path file_of(const oci::Digest& layer, uint64_t spacing) const;
+  std::filesystem::path file_of(const oci::Digest& layer, const std::string& settings) const;
   // Oldest files go until the rest fits.
   void trim() const;
 

@@ -1,13 +1,13 @@
 #include "convert/layer_indexer.h"
 
-#include <deque>
 #include <optional>
 #include <thread>
 
 #include "base/guard.h"
-#include "base/mutex.h"
 #include "base/sha256.h"
 #include "codec/span_indexer.h"
+#include "convert/read_some.h"
+#include "convert/recycling_queue.h"
 #include "index/file_table_builder.h"
 #include "tar/stream_reader.h"
 
@@ -20,6 +20,11 @@ constexpr size_t kBatches = 6;
 
 // A piece of the tar and the checkpoints within it.
 struct Batch {
+  Batch() { tar.reserve(kBatchSize + (kBatchSize >> 2)); }
+  void clear() {
+    tar.clear();
+    marks.clear();
+  }
   Bytes tar;
   struct Mark {
     size_t at;  // in `tar`
@@ -27,67 +32,7 @@ struct Batch {
   };
   std::vector<Mark> marks;
 };
-
-// A bounded queue of batches with their return path: buffers are used again,
-// since allocating them costs a third more CPU.
-class BatchQueue {
- public:
-  // An empty batch to fill; nullopt once the consumer has given up.
-  std::optional<Batch> take_free() {
-    MutexLock lock(mutex_);
-    while (free_.empty() && made_ >= kBatches && !abandoned_) wake_.wait(mutex_);
-    if (abandoned_) return std::nullopt;
-    if (free_.empty()) {
-      ++made_;
-      Batch batch;
-      batch.tar.reserve(kBatchSize + (kBatchSize >> 2));
-      return batch;
-    }
-    Batch batch = std::move(free_.back());
-    free_.pop_back();
-    return batch;
-  }
-  void push(Batch batch) {
-    MutexLock lock(mutex_);
-    full_.push_back(std::move(batch));
-    wake_.notify_all();
-  }
-  void close() {
-    MutexLock lock(mutex_);
-    closed_ = true;
-    wake_.notify_all();
-  }
-  // nullopt at the end.
-  std::optional<Batch> take_full() {
-    MutexLock lock(mutex_);
-    while (full_.empty() && !closed_) wake_.wait(mutex_);
-    if (full_.empty()) return std::nullopt;
-    Batch batch = std::move(full_.front());
-    full_.pop_front();
-    return batch;
-  }
-  void give_back(Batch batch) {
-    batch.tar.clear();
-    batch.marks.clear();
-    MutexLock lock(mutex_);
-    free_.push_back(std::move(batch));
-    wake_.notify_all();
-  }
-  void abandon() {
-    MutexLock lock(mutex_);
-    abandoned_ = true;
-    wake_.notify_all();
-  }
-
- private:
-  Mutex mutex_;
-  CondVar wake_;
-  std::deque<Batch> full_ GUARDED_BY(mutex_);
-  std::vector<Batch> free_ GUARDED_BY(mutex_);
-  size_t made_ GUARDED_BY(mutex_) = 0;
-  bool closed_ GUARDED_BY(mutex_) = false;
-  bool abandoned_ GUARDED_BY(mutex_) = false;
-};
+using BatchQueue = RecyclingQueue<Batch>;
 
 // What happens to the decoded tar: hashed as a whole and span by span, and
 // read for its entries. Confined to the analysing thread until it has ended.
@@ -174,17 +119,6 @@ class Batcher : public codec::IndexSink {
   std::optional<Batch> batch_;
 };
 
-// Fills `out` as far as the stream goes.
-Result<size_t> read_some(ByteStream& stream, std::span<uint8_t> out, size_t least) {
-  size_t filled = 0;
-  while (filled < least) {
-    ASSIGN_OR_RETURN(const size_t n, stream.read(out.subspan(filled)));
-    if (n == 0) break;
-    filled += n;
-  }
-  return filled;
-}
-
 struct Decoded {
   codec::Encoding encoding{};
   uint64_t compressed = 0;
@@ -193,9 +127,9 @@ struct Decoded {
 Result<Decoded> decode(ByteStream& blob, BatchQueue& queue, const IndexLayerOptions& options) {
   Batcher batcher(queue);
   Bytes buffer(kReadSize);
-  ASSIGN_OR_RETURN(size_t length, read_some(blob, buffer, 4));
+  ASSIGN_OR_RETURN(size_t length, read_at_least(blob, buffer, 4));
   Decoded decoded;
-  ASSIGN_OR_RETURN(decoded.encoding, codec::detect_encoding(ByteView(buffer).first(length)));
+  decoded.encoding = codec::detect_encoding(ByteView(buffer).first(length));
   codec::IndexOptions index_options;
   index_options.spacing = options.spacing;
   ASSIGN_OR_RETURN(auto indexer,
@@ -218,7 +152,7 @@ Result<Decoded> decode(ByteStream& blob, BatchQueue& queue, const IndexLayerOpti
 
 Result<IndexedLayer> index_layer(ByteStream& blob, const oci::Descriptor& layer,
                                  const oci::Digest& diff_id, const IndexLayerOptions& options) {
-  BatchQueue queue;
+  BatchQueue queue(kBatches);
   Analyzer analyzer;
   Status analysis;
   std::thread thread([&] {

@@ -12,29 +12,38 @@ namespace media = oci::media_type;
 
 // On each indexed layer: with other settings the same layer is indexed anew.
 constexpr std::string_view kSettings = "io.pagein.index.settings";
+// On each re-encoded layer: whose tar it has.
+constexpr std::string_view kBaseLayer = "io.pagein.layer.base";
 // On the referrer of the base image.
 constexpr std::string_view kAcceleratedDigest = "io.pagein.accelerated.digest";
 constexpr std::string_view kAcceleratedTag = "io.pagein.accelerated.tag";
 
-std::string settings_text(uint64_t spacing) { return "v1;spacing=" + std::to_string(spacing); }
+bool is_reencoded(const LayerReport& layer) { return layer.published.digest != layer.layer.digest; }
 
-// The manifest of one platform: the base's config and layers, with OCI media
-// types over the same bytes, and the indexes' locations.
+// The base's layer with an OCI media type over the same bytes, or the one made
+// of it: of that nothing holds that annotations say of the base's bytes.
+oci::Descriptor accelerated_layer(const oci::Descriptor& base, const LayerReport& report,
+                                  const std::string& settings) {
+  oci::Descriptor layer = is_reencoded(report) ? report.published : base;
+  layer.media_type = oci::to_oci_media_type(layer.media_type);
+  if (report.outcome == LayerOutcome::left) return layer;
+  index::set_index_location(&layer, report.index);
+  layer.annotations[std::string(kSettings)] = settings;
+  if (is_reencoded(report)) layer.annotations[std::string(kBaseLayer)] = base.digest.str();
+  return layer;
+}
+
+// The manifest of one platform: the base's config, its layers or those made of
+// them, and the indexes' locations.
 oci::Manifest accelerated_manifest(const PlatformImage& image, const PlatformReport& platform,
-                                   const ConvertReport& report, uint64_t spacing) {
+                                   const ConvertReport& report, const std::string& settings) {
   oci::Manifest manifest;
   manifest.config = image.manifest.config;
   manifest.config.media_type = oci::to_oci_media_type(manifest.config.media_type);
   manifest.annotations = image.manifest.annotations;
   for (size_t i = 0; i < image.manifest.layers.size(); ++i) {
-    oci::Descriptor layer = image.manifest.layers[i];
-    layer.media_type = oci::to_oci_media_type(layer.media_type);
-    const LayerReport& layer_report = report.layers[platform.layers[i]];
-    if (layer_report.outcome != LayerOutcome::left) {
-      index::set_index_location(&layer, layer_report.index);
-      layer.annotations[std::string(kSettings)] = settings_text(spacing);
-    }
-    manifest.layers.push_back(std::move(layer));
+    manifest.layers.push_back(
+        accelerated_layer(image.manifest.layers[i], report.layers[platform.layers[i]], settings));
   }
   return manifest;
 }
@@ -55,14 +64,16 @@ oci::Manifest artifact_manifest(const oci::Descriptor& subject, const PlatformRe
     blob.media_type = media::kLayerIndex;
     blob.digest = layer.index.digest;
     blob.size = layer.index.size;
-    blob.annotations[std::string(oci::annotation::kLayerDigest)] = layer.layer.digest.str();
+    blob.annotations[std::string(oci::annotation::kLayerDigest)] = layer.published.digest.str();
     artifact.layers.push_back(std::move(blob));
   }
   return artifact;
 }
 
+// The config, and the layers that stay what they are.
 Status push_base_blobs(registry::ImageSource& source, registry::ImageDestination& destination,
-                       const PlatformImage& image, std::set<oci::Digest>* done) {
+                       const PlatformImage& image, const std::set<oci::Digest>& reencoded,
+                       std::set<oci::Digest>* done) {
   if (done->insert(image.manifest.config.digest).second) {
     ASSIGN_OR_RETURN(const oci::Descriptor config,
                      registry::put_blob(destination, image.config_bytes,
@@ -73,7 +84,8 @@ Status push_base_blobs(registry::ImageSource& source, registry::ImageDestination
   }
   for (const oci::Descriptor& layer : image.manifest.layers) {
     const oci::LayerType type = oci::parse_layer_type(layer.media_type);
-    if ((type.known && type.foreign) || !done->insert(layer.digest).second) continue;
+    if ((type.known && type.foreign) || reencoded.contains(layer.digest)) continue;
+    if (!done->insert(layer.digest).second) continue;
     RETURN_IF_ERROR(registry::copy_blob(source, destination, layer));
   }
   return {};
@@ -104,8 +116,43 @@ Status publish_referrer(registry::ImageDestination& destination, const ConvertRe
 
 }  // namespace
 
+std::string index_settings(uint64_t spacing) { return "v1;spacing=" + std::to_string(spacing); }
+
+ConvertReport empty_report(const BaseImage& base, const LayerPlan& plan) {
+  ConvertReport report;
+  report.base = base.root;
+  for (const LayerJob& job : plan.jobs) {
+    LayerReport layer;
+    layer.layer = job.layer;
+    layer.published = job.layer;
+    report.layers.push_back(std::move(layer));
+  }
+  for (size_t i = 0; i < base.images.size(); ++i) {
+    report.platforms.push_back({base.images[i].platform, {}, plan.platforms[i]});
+  }
+  return report;
+}
+
+std::vector<oci::Descriptor> layers_of(const std::vector<LayerJob>& jobs) {
+  std::vector<oci::Descriptor> layers;
+  for (const LayerJob& job : jobs) layers.push_back(job.layer);
+  return layers;
+}
+
+Result<index::IndexLocation> put_index(registry::ImageDestination& destination,
+                                       const index::EncodedIndex& index) {
+  std::string blob;
+  blob.reserve(index.head.size() + index.checkpoints.size());
+  blob += as_text(index.head);
+  blob += as_text(index.checkpoints);
+  ASSIGN_OR_RETURN(const oci::Descriptor descriptor,
+                   registry::put_blob(destination, blob, media::kLayerIndex));
+  return index::IndexLocation{descriptor.digest, descriptor.size, index.head.size(),
+                              oci::Digest::of(index.head)};
+}
+
 std::map<oci::Digest, index::IndexLocation> find_published_indexes(
-    registry::ImageDestination& destination, uint64_t spacing) {
+    registry::ImageDestination& destination, const std::string& settings) {
   std::map<oci::Digest, index::IndexLocation> known;
   const auto source = destination.as_source();
   const auto root = source->resolve(destination.tag());
@@ -122,7 +169,7 @@ std::map<oci::Digest, index::IndexLocation> find_published_indexes(
     if (!manifest.ok()) continue;
     for (const oci::Descriptor& layer : manifest->layers) {
       const auto location = index::parse_index_location(layer);
-      if (!location || layer.annotation(kSettings) != settings_text(spacing)) continue;
+      if (!location || layer.annotation(kSettings) != settings) continue;
       oci::Descriptor blob;
       blob.media_type = media::kLayerIndex;
       blob.digest = location->digest;
@@ -135,15 +182,19 @@ std::map<oci::Digest, index::IndexLocation> find_published_indexes(
 }
 
 Status publish(registry::ImageSource& source, registry::ImageDestination& destination,
-               const BaseImage& base, const ConvertOptions& options, ConvertReport* report) {
+               const BaseImage& base, const PublishOptions& options, ConvertReport* report) {
   oci::ImageIndex index;
   std::set<oci::Digest> done;
+  std::set<oci::Digest> reencoded;
+  for (const LayerReport& layer : report->layers) {
+    if (is_reencoded(layer)) reencoded.insert(layer.layer.digest);
+  }
   for (size_t i = 0; i < base.images.size(); ++i) {
     const PlatformImage& image = base.images[i];
     PlatformReport& platform = report->platforms[i];
-    RETURN_IF_ERROR(push_base_blobs(source, destination, image, &done));
+    RETURN_IF_ERROR(push_base_blobs(source, destination, image, reencoded, &done));
     const std::string manifest =
-        oci::serialize(accelerated_manifest(image, platform, *report, options.spacing));
+        oci::serialize(accelerated_manifest(image, platform, *report, options.settings));
     ASSIGN_OR_RETURN(oci::Descriptor pushed,
                      destination.put_manifest(manifest, media::kOciManifest, ""));
     platform.manifest = pushed.digest;
@@ -165,7 +216,7 @@ Status publish(registry::ImageSource& source, registry::ImageDestination& destin
   ASSIGN_OR_RETURN(report->accelerated, destination.put_manifest(oci::serialize(index),
                                                                  media::kOciIndex,
                                                                  destination.tag()));
-  if (options.referrer == ConvertOptions::Referrer::publish && same_repository(source, destination)) {
+  if (options.referrer == Referrer::publish && same_repository(source, destination)) {
     RETURN_IF_ERROR(publish_referrer(destination, *report));
   }
   return {};

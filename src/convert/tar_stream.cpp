@@ -2,6 +2,7 @@
 
 #define ZLIB_CONST
 #include <zlib.h>
+#include <zstd.h>
 
 #include <algorithm>
 
@@ -10,25 +11,27 @@
 namespace pagein::convert {
 namespace {
 
-class ZlibTarStream : public ByteStream {
+class PlainTarStream : public ByteStream {
  public:
-  explicit ZlibTarStream(std::unique_ptr<ByteStream> blob)
+  explicit PlainTarStream(std::unique_ptr<ByteStream> blob)
       : blob_(std::move(blob)), input_(256 << 10) {}
-  ~ZlibTarStream() override {
+  ~PlainTarStream() override {
     if (state_ == State::inflating) inflateEnd(&zlib_);
+    ZSTD_freeDCtx(zstd_);
   }
 
   Result<size_t> read(std::span<uint8_t> out) override {
     for (;;) {
       if (available_ == 0 && !ended_) RETURN_IF_ERROR(refill());
+      if (state_ == State::start) RETURN_IF_ERROR(begin());
       switch (state_) {
         case State::start:
-          if (available_ >= 2 && input_[at_] == 0x1f && input_[at_ + 1] == 0x8b) {
-            RETURN_IF_ERROR(begin_member());
-          } else {
-            state_ = State::plain;
-          }
           break;
+        case State::zstd: {
+          ASSIGN_OR_RETURN(const size_t n, unzstd_some(out));
+          if (n > 0 || zstd_ended_) return n;
+          break;
+        }
         case State::plain: {
           const size_t n = std::min(out.size(), available_);
           std::copy_n(input_.begin() + static_cast<ptrdiff_t>(at_), n, out.begin());
@@ -57,13 +60,50 @@ class ZlibTarStream : public ByteStream {
   }
 
  private:
-  enum class State { start, plain, inflating, between };
+  enum class State { start, plain, inflating, between, zstd };
 
   Status refill() {
     at_ = 0;
     ASSIGN_OR_RETURN(available_, blob_->read(input_));
     ended_ = available_ == 0;
     return {};
+  }
+
+  Status begin() {
+    // Short reads are possible, a format's magic number in pieces is not.
+    while (available_ < 4 && !ended_) {
+      ASSIGN_OR_RETURN(const size_t n, blob_->read(std::span(input_).subspan(available_)));
+      ended_ = n == 0;
+      available_ += n;
+    }
+    if (available_ >= 2 && input_[0] == 0x1f && input_[1] == 0x8b) return begin_member();
+    state_ = State::plain;
+    if (available_ < 4) return {};
+    const bool frame =
+        input_[0] == 0x28 && input_[1] == 0xb5 && input_[2] == 0x2f && input_[3] == 0xfd;
+    const bool skippable =
+        input_[0] >> 4 == 5 && input_[1] == 0x2a && input_[2] == 0x4d && input_[3] == 0x18;
+    if (!frame && !skippable) return {};
+    zstd_ = ZSTD_createDCtx();
+    state_ = State::zstd;
+    return {};
+  }
+
+  // 0: more input is needed, or the end where zstd_ended_ is set.
+  Result<size_t> unzstd_some(std::span<uint8_t> out) {
+    ZSTD_inBuffer in{input_.data() + at_, available_, 0};
+    ZSTD_outBuffer to{out.data(), out.size(), 0};
+    // Without input it may still have output.
+    const size_t result = ZSTD_decompressStream(zstd_, &to, &in);
+    if (ZSTD_isError(result)) return Error(Code::corrupt_input, "libzstd cannot decode the layer");
+    if (in.pos > 0 || to.pos > 0) in_frame_ = result != 0;
+    at_ += in.pos;
+    available_ -= in.pos;
+    if (to.pos == 0 && available_ == 0 && ended_) {
+      if (in_frame_) return Error(Code::corrupt_input, "the zstd stream ends early");
+      zstd_ended_ = true;
+    }
+    return to.pos;
   }
 
   Status begin_member() {
@@ -99,12 +139,15 @@ class ZlibTarStream : public ByteStream {
   bool ended_ = false;
   State state_ = State::start;
   z_stream zlib_{};
+  ZSTD_DCtx* zstd_ = nullptr;
+  bool in_frame_ = false;
+  bool zstd_ended_ = false;
 };
 
 }  // namespace
 
-std::unique_ptr<ByteStream> make_zlib_tar_stream(std::unique_ptr<ByteStream> blob) {
-  return std::make_unique<ZlibTarStream>(std::move(blob));
+std::unique_ptr<ByteStream> make_plain_tar_stream(std::unique_ptr<ByteStream> blob) {
+  return std::make_unique<PlainTarStream>(std::move(blob));
 }
 
 }  // namespace pagein::convert

@@ -19,8 +19,7 @@ Error bad(std::string_view why) {
 }
 
 bool is_known_encoding(uint8_t encoding) {
-  return encoding == static_cast<uint8_t>(codec::Encoding::identity) ||
-         encoding == static_cast<uint8_t>(codec::Encoding::gzip);
+  return encoding <= static_cast<uint8_t>(codec::Encoding::zstd);
 }
 
 Status check_header(const FixedHeader& header) {

@@ -193,6 +193,28 @@ TEST(LayerIndex, BuilderRefusesSpansThatDoNotFit) {
   EXPECT_FALSE(LayerIndexBuilder().finish(gzip_facts(1), files).ok()) << "no span";
 }
 
+TEST(LayerIndex, ZstdSpansAreFrames) {
+  using codec::CheckpointKind;
+  LayerFacts facts = gzip_facts(5000);
+  facts.encoding = codec::Encoding::zstd;
+  const auto outcome = [&](CheckpointKind kind, uint64_t bit, std::string_view payload) {
+    LayerIndexBuilder builder;
+    builder.add_span(0, {CheckpointKind::frame_start, 0}, {}, digest(1));
+    builder.add_span(4096, {kind, bit}, as_bytes(payload), digest(1));
+    const auto encoded = builder.finish(facts, FileTableBuilder().finish());
+    if (!encoded.ok()) return encoded.error().message;
+    const auto index = parse_head(encoded->head).value();
+    EXPECT_EQ(index->encoding, codec::Encoding::zstd);
+    EXPECT_EQ(index->spans[1].start, (codec::StartPoint{kind, bit}));
+    return std::string("fine");
+  };
+  EXPECT_EQ(outcome(CheckpointKind::frame_start, 800, ""), "fine");
+  EXPECT_THAT(outcome(CheckpointKind::frame_start, 801, ""), HasSubstr("start"));
+  EXPECT_THAT(outcome(CheckpointKind::frame_start, 800, "w"), HasSubstr("payload"));
+  EXPECT_THAT(outcome(CheckpointKind::member_start, 800, ""), HasSubstr("encoding"));
+  EXPECT_THAT(outcome(static_cast<CheckpointKind>(5), 800, ""), HasSubstr("encoding"));
+}
+
 TEST(LayerIndex, PlainTarSpansAreAtTheirOffsets) {
   LayerFacts facts = gzip_facts(5000);
   facts.encoding = codec::Encoding::identity;

@@ -25,8 +25,16 @@ bool is_kind_of(codec::CheckpointKind kind, codec::Encoding encoding) {
     case codec::CheckpointKind::block_boundary:
     case codec::CheckpointKind::mid_block:
       return encoding == codec::Encoding::gzip;
+    case codec::CheckpointKind::frame_start:
+      return encoding == codec::Encoding::zstd;
   }
   return false;
+}
+
+// The decoder begins at a byte.
+bool is_at_whole_byte(codec::CheckpointKind kind) {
+  return kind == codec::CheckpointKind::identity || kind == codec::CheckpointKind::member_start ||
+         kind == codec::CheckpointKind::frame_start;
 }
 
 bool may_have_payload(codec::CheckpointKind kind) {
@@ -49,9 +57,9 @@ Status check_spans(std::span<const Span> spans, const SpanTableLimits& limits) {
       return bad("span " + std::to_string(i) + " is out of order or out of range");
     }
     if (!is_kind_of(span.start.kind, limits.encoding) ||
+        (is_at_whole_byte(span.start.kind) && span.start.compressed_bit % 8 != 0) ||
         (span.start.kind == codec::CheckpointKind::identity &&
-         (span.start.compressed_bit % 8 != 0 ||
-          span.start.compressed_bit / 8 != span.uncompressed_begin))) {
+         span.start.compressed_bit / 8 != span.uncompressed_begin)) {
       return bad("span " + std::to_string(i) + " has a start that its encoding does not know");
     }
     if (span.payload_offset != payload_end || span.payload_size > codec::kMaxPayloadBytes ||
