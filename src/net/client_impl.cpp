@@ -309,9 +309,12 @@ void Client::Impl::request_begins(const Transfer& transfer, int local_port, int 
   }
   // Every class, since they use the same connections, one after the other, and
   // a window that was announced cannot be taken back.
+  // Demand often has the link alone: a share of it would never grow.
+  const size_t transfers =
+      transfer.priority() == Priority::background ? options_.max_background_per_origin : 1;
   if (rate > 0) {
-    ReceiveWindows::limit(fd, receive_window(rate, ReceiveWindows::least_round_trip(fd),
-                                             options_.max_background_per_origin));
+    ReceiveWindows::limit(
+        fd, receive_window(rate, ReceiveWindows::least_round_trip(fd), transfers));
   }
 }
 

@@ -60,7 +60,7 @@ void ReceiveWindows::limit(int fd, uint32_t bytes) {
 }
 
 uint32_t receive_window(double bytes_per_second, std::chrono::microseconds round_trip,
-                           size_t transfers) {
+                        size_t transfers) {
   const double fill = bytes_per_second * std::chrono::duration<double>(round_trip).count();
   const double each = 2 * fill / static_cast<double>(std::max<size_t>(transfers, 1));
   return static_cast<uint32_t>(std::clamp(each, double{kMinWindow}, double{kMaxWindow}));

@@ -36,7 +36,7 @@ class ReceiveWindows {
 // them, so that a rate held down by the window is found out (it doubles until
 // the link is full), within bounds.
 uint32_t receive_window(double bytes_per_second, std::chrono::microseconds round_trip,
-                           size_t transfers);
+                        size_t transfers);
 
 // What a link has done at its best lately. Confined to one thread or guarded.
 class LinkMeter {
