@@ -86,8 +86,7 @@ const char* encoding_name(codec::Encoding encoding) {
 
 Result<std::vector<Target>> targets_of(const Flags& flags) {
   std::vector<Target> targets;
-  if (flags.mode == "index")
-    targets.push_back({});
+  if (flags.mode == "index") targets.push_back({});
   else {
     if (flags.encodings.find("gzip") != std::string::npos)
       targets.push_back({codec::Encoding::gzip, {}});
@@ -113,7 +112,8 @@ class Observer : public convert::ConvertObserver {
   explicit Observer(Progress& progress) : progress_(progress) {}
   void on_layers(const std::vector<oci::Descriptor>& layers) override {
     std::vector<std::pair<std::string, uint64_t>> parts;
-    for (const auto& layer : layers) parts.emplace_back(layer.digest.hex().substr(0, 12), layer.size);
+    for (const auto& layer : layers)
+      parts.emplace_back(layer.digest.hex().substr(0, 12), layer.size);
     progress_.begin(std::move(parts));
   }
   void on_progress(size_t layer, uint64_t bytes) override { progress_.update(layer, bytes); }
@@ -323,10 +323,8 @@ int run_convert(const Flags& flags) {
   }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   const Outcome outcome{*std::move(targets), *std::move(reports), seconds.count()};
-  if (flags.json)
-    print_json(flags, outcome);
-  else
-    print_summary(flags, outcome);
+  if (flags.json) print_json(flags, outcome);
+  else print_summary(flags, outcome);
   return kOk;
 }
 
@@ -358,9 +356,10 @@ void add_convert(CLI::App& app, Run* run) {
       ->add_option("--platform", flags->platforms,
                    "Only this one, as os/arch; may be repeated (default: all)")
       ->allow_extra_args(false);
-  command->add_option("--spacing", flags->spacing_kib,
-                      "KiB of tar between places where decoding can start: less makes reads finer "
-                      "and the index larger")
+  command
+      ->add_option("--spacing", flags->spacing_kib,
+                   "KiB of tar between places where decoding can start: less makes reads finer "
+                   "and the index larger")
       ->check(CLI::Range(64, 16384))
       ->capture_default_str();
   command->add_option("-j,--jobs", flags->jobs, "Layers at once")

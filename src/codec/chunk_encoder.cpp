@@ -90,21 +90,16 @@ Result<std::unique_ptr<ChunkEncoder>> make_chunk_encoder(const ChunkEncoderOptio
                  "there is no level " + std::to_string(level) + (gzip ? " of gzip" : " of zstd"));
   }
   std::unique_ptr<ChunkEncoder> encoder;
-  if (gzip)
-    encoder = std::make_unique<GzipChunkEncoder>(level);
-  else
-    encoder = std::make_unique<ZstdChunkEncoder>(level);
+  if (gzip) encoder = std::make_unique<GzipChunkEncoder>(level);
+  else encoder = std::make_unique<ZstdChunkEncoder>(level);
   return encoder;
 }
 
 CheckpointKind chunk_kind(Encoding encoding) {
   switch (encoding) {
-    case Encoding::identity:
-      return CheckpointKind::identity;
-    case Encoding::gzip:
-      return CheckpointKind::member_start;
-    case Encoding::zstd:
-      return CheckpointKind::frame_start;
+    case Encoding::identity: return CheckpointKind::identity;
+    case Encoding::gzip: return CheckpointKind::member_start;
+    case Encoding::zstd: return CheckpointKind::frame_start;
   }
   return CheckpointKind::identity;
 }

@@ -147,8 +147,8 @@ void span_latencies(ByteView blob, const Collect& index, const IndexSummary& sum
   for (size_t i = 0; i < index.checkpoints.size(); ++i) {
     const Checkpoint& from = index.checkpoints[i];
     const bool last = i + 1 == index.checkpoints.size();
-    const uint64_t until = last ? summary.uncompressed_size
-                                : index.checkpoints[i + 1].uncompressed_offset;
+    const uint64_t until =
+        last ? summary.uncompressed_size : index.checkpoints[i + 1].uncompressed_offset;
     const uint64_t end =
         last ? summary.compressed_end : end_byte(index.checkpoints[i + 1].compressed_bit);
     const uint64_t begin = first_byte(from.compressed_bit);

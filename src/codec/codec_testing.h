@@ -17,9 +17,9 @@ namespace pagein::codec::testing {
 enum class Content { text, random, zeros, records, mixed };
 
 inline void append_text(Bytes& out, size_t size, std::mt19937& random) {
-  static const char* const kWords[] = {"the",    "layer", "of ",   "function", "return", "\n  ",
-                                       "import", "(",     ");\n",  "const",    "index",  "=",
-                                       "usr/lib/", ".so", "value", "0x",       "{",      "}\n"};
+  static const char* const kWords[] = {"the",      "layer", "of ",   "function", "return", "\n  ",
+                                       "import",   "(",     ");\n",  "const",    "index",  "=",
+                                       "usr/lib/", ".so",   "value", "0x",       "{",      "}\n"};
   const size_t end = out.size() + size;
   while (out.size() < end) {
     const std::string_view word = kWords[random() % std::size(kWords)];
@@ -31,15 +31,11 @@ inline void append_text(Bytes& out, size_t size, std::mt19937& random) {
 
 inline void append(Bytes& out, Content content, size_t size, std::mt19937& random) {
   switch (content) {
-    case Content::text:
-      append_text(out, size, random);
-      return;
+    case Content::text: append_text(out, size, random); return;
     case Content::random:
       for (size_t i = 0; i < size; ++i) out.push_back(static_cast<uint8_t>(random()));
       return;
-    case Content::zeros:
-      out.resize(out.size() + size);
-      return;
+    case Content::zeros: out.resize(out.size() + size); return;
     case Content::records:  // short distances of every size
       for (size_t i = 0; i < size; ++i) {
         const size_t period = 1 + (i >> 9) % 40;
@@ -69,7 +65,7 @@ struct Deflate {
   int level = 6;
   int strategy = Z_DEFAULT_STRATEGY;
   int memory = 8;
-  int window_bits = 31;  // 31: gzip, -15: raw
+  int window_bits = 31;    // 31: gzip, -15: raw
   int flush = Z_NO_FLUSH;  // after each `flush_every` bytes
   size_t flush_every = 10000;
 };

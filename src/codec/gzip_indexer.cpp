@@ -33,10 +33,7 @@ uint64_t choice(uint64_t spacing) { return std::min(spacing * 3 / 8, kMaxChoice)
 }  // namespace
 
 GzipIndexer::GzipIndexer(const IndexOptions& options, IndexSink& sink)
-    : spacing_(options.spacing),
-      wanted_(options.spacing),
-      sink_(sink),
-      output_(kBufferBytes) {}
+    : spacing_(options.spacing), wanted_(options.spacing), sink_(sink), output_(kBufferBytes) {}
 
 Status GzipIndexer::feed(ByteView compressed) {
   summary_.compressed_size += compressed.size();
@@ -77,10 +74,8 @@ Result<bool> GzipIndexer::between_members() {
 
 Status GzipIndexer::on_event(MemberDecoder::Event event) {
   switch (event) {
-    case MemberDecoder::Event::need_input:
-      return {};
-    case MemberDecoder::Event::output_limit:
-      return on_limit();
+    case MemberDecoder::Event::need_input: return {};
+    case MemberDecoder::Event::output_limit: return on_limit();
     case MemberDecoder::Event::block_boundary:
       RETURN_IF_ERROR(advance());
       consider(CheckpointKind::block_boundary, input_.bit_position());
@@ -89,8 +84,7 @@ Status GzipIndexer::on_event(MemberDecoder::Event event) {
       // What follows cannot refer to this member's data.
       if (pending_) complete_pending();
       return {};
-    case MemberDecoder::Event::end:
-      return on_member_end();
+    case MemberDecoder::Event::end: return on_member_end();
   }
   return {};
 }

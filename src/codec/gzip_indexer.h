@@ -66,14 +66,14 @@ class GzipIndexer final : public SpanIndexer {
   PayloadPacker packer_;
   Place place_ = Place::before_member;
 
-  uint64_t last_ = 0;       // offset of the last checkpoint taken
-  bool any_ = false;        // one was taken
+  uint64_t last_ = 0;                 // offset of the last checkpoint taken
+  bool any_ = false;                  // one was taken
   std::optional<Candidate> pending_;  // its references are being gathered
   std::optional<Candidate> best_;     // the cheapest so far
 
-  uint64_t flushed_ = 0;      // offset up to which the sink has the output
-  uint64_t crc_done_ = 0;     // offset up to which crc_ goes
-  uint64_t member_start_ = 0; // offset where the member's data began
+  uint64_t flushed_ = 0;       // offset up to which the sink has the output
+  uint64_t crc_done_ = 0;      // offset up to which crc_ goes
+  uint64_t member_start_ = 0;  // offset where the member's data began
   uint32_t crc_ = 0;
   IndexSummary summary_;
 };

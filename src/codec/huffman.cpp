@@ -60,8 +60,8 @@ uint32_t next_code(uint32_t code, unsigned length) {
 
 struct Code {
   std::span<const uint32_t> templates;
-  std::array<uint16_t, kMaxCodeBits + 1> count{};   // codewords per length
-  std::array<uint16_t, kLitlenSymbols> symbols{};   // used ones, in codeword order
+  std::array<uint16_t, kMaxCodeBits + 1> count{};  // codewords per length
+  std::array<uint16_t, kLitlenSymbols> symbols{};  // used ones, in codeword order
   unsigned longest = 0;
 };
 
@@ -142,16 +142,14 @@ bool build(std::span<const uint8_t> lengths, std::span<const uint32_t> templates
   Code code{.templates = templates};
   const Completeness completeness = sort_code(lengths, code);
   switch (completeness) {
-    case Completeness::bad:
-      return false;
+    case Completeness::bad: return false;
     case Completeness::empty:
       if (weakest != Completeness::empty) return false;
       break;
     case Completeness::single_bit:
       if (weakest == Completeness::full) return false;
       break;
-    case Completeness::full:
-      break;
+    case Completeness::full: break;
   }
   return fill_table(code, bits, table);
 }

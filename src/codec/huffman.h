@@ -38,7 +38,7 @@ constexpr uint8_t literal(uint32_t e) { return static_cast<uint8_t>(e >> 16); }
 }  // namespace entry
 
 inline constexpr unsigned kMaxCodeBits = 15;
-inline constexpr unsigned kLitlenSymbols = 288;  // 286 and 287 never occur in data
+inline constexpr unsigned kLitlenSymbols = 288;   // 286 and 287 never occur in data
 inline constexpr unsigned kDistanceSymbols = 32;  // 30 and 31 never occur in data
 inline constexpr unsigned kPrecodeSymbols = 19;
 

@@ -96,12 +96,9 @@ Result<Inflater::Event> Inflater::run(BitInput& in, OutputBuffer& out, const uin
   for (;;) {
     if (out.next >= limit) return Event::output_limit;
     switch (state_) {
-      case State::end:
-        return Event::end;
-      case State::stored:
-        return copy_stored(in, out, limit);
-      case State::symbols:
-        return decode_symbols(in, out, limit, tail);
+      case State::end: return Event::end;
+      case State::stored: return copy_stored(in, out, limit);
+      case State::symbols: return decode_symbols(in, out, limit, tail);
       default: {
         ASSIGN_OR_RETURN(const bool through, read_header(in));
         if (!through) return Event::need_input;
@@ -114,16 +111,11 @@ Result<Inflater::Event> Inflater::run(BitInput& in, OutputBuffer& out, const uin
 
 Result<bool> Inflater::read_header(BitInput& in) {
   switch (state_) {
-    case State::block_header:
-      return read_block_header(in);
-    case State::stored_header:
-      return read_stored_header(in);
-    case State::code_counts:
-      return read_code_counts(in);
-    case State::precode:
-      return read_precode(in);
-    default:
-      return read_code_lengths(in);
+    case State::block_header: return read_block_header(in);
+    case State::stored_header: return read_stored_header(in);
+    case State::code_counts: return read_code_counts(in);
+    case State::precode: return read_precode(in);
+    default: return read_code_lengths(in);
   }
 }
 
@@ -145,8 +137,7 @@ Result<bool> Inflater::read_block_header(BitInput& in) {
       block_.type = BlockType::dynamic;
       state_ = State::code_counts;
       return true;
-    default:
-      return corrupt("a block of the reserved type");
+    default: return corrupt("a block of the reserved type");
   }
 }
 
@@ -241,8 +232,8 @@ Inflater::Event Inflater::copy_stored(BitInput& in, OutputBuffer& out, const uin
     *out.next++ = static_cast<uint8_t>(in.take(8));
     --left;
   }
-  const size_t n = std::min({size_t{left}, static_cast<size_t>(in.end - in.next),
-                             static_cast<size_t>(limit - out.next)});
+  const size_t n = std::min(
+      {size_t{left}, static_cast<size_t>(in.end - in.next), static_cast<size_t>(limit - out.next)});
   if (n > 0) {
     std::memcpy(out.next, in.next, n);
     out.next += n;
@@ -258,19 +249,16 @@ Result<Inflater::Event> Inflater::decode_symbols(BitInput& in, OutputBuffer& out
   // The fast loop may overshoot its limit by a slack's length.
   const uint8_t* fast_limit = limit;
   if (tail == Tail::exact) {
-    fast_limit = static_cast<size_t>(limit - out.next) > kOutputSlack ? limit - kOutputSlack
-                                                                      : out.next;
+    fast_limit =
+        static_cast<size_t>(limit - out.next) > kOutputSlack ? limit - kOutputSlack : out.next;
   }
   const Loop loop = out.references.active() ? kTrackingLoop : kPlainLoop;
   while (out.next < limit) {
     if (out.next < fast_limit && in.end - in.next >= detail::kFastInput) {
       switch (loop(in, out, fast_limit, litlen_table(), distance_table())) {
-        case detail::LoopExit::limits:
-          continue;
-        case detail::LoopExit::end_of_block:
-          return end_of_block();
-        case detail::LoopExit::bad_symbol:
-          return corrupt("a codeword that stands for nothing");
+        case detail::LoopExit::limits: continue;
+        case detail::LoopExit::end_of_block: return end_of_block();
+        case detail::LoopExit::bad_symbol: return corrupt("a codeword that stands for nothing");
         case detail::LoopExit::bad_distance:
           return corrupt("a match reaches back before the data's beginning");
       }

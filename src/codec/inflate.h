@@ -55,8 +55,7 @@ class Inflater {
 
   // Decodes until one of the events; `limit` <= out.limit_end. corrupt_input
   // for anything that is not valid DEFLATE.
-  Result<Event> run(BitInput& in, OutputBuffer& out, const uint8_t* limit,
-                    Tail tail = Tail::loose);
+  Result<Event> run(BitInput& in, OutputBuffer& out, const uint8_t* limit, Tail tail = Tail::loose);
 
   // Whether the position is inside a block's data, so that block_state() says
   // something.

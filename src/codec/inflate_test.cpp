@@ -59,9 +59,7 @@ Outcome inflate_all(ByteView data, Cut cut, uint32_t seed = 1) {
         out.slide(out.next - kWindowBytes);
         taken = out.next;
         break;
-      case Inflater::Event::block_boundary:
-        outcome.boundaries.push_back(in.bit_position());
-        break;
+      case Inflater::Event::block_boundary: outcome.boundaries.push_back(in.bit_position()); break;
       case Inflater::Event::end:
         take();
         outcome.valid = true;
@@ -83,13 +81,13 @@ void expect_round_trip(ByteView data, const Bytes& raw, const std::string& what)
 }
 
 TEST(Inflate, DecodesEveryLevelAndStrategyOfZlib) {
-  for (const Content content : {Content::text, Content::random, Content::zeros, Content::records,
-                                Content::mixed}) {
+  for (const Content content :
+       {Content::text, Content::random, Content::zeros, Content::records, Content::mixed}) {
     const Bytes data = testing::make_content(content, 150000, 7);
     for (const int strategy : {Z_DEFAULT_STRATEGY, Z_FILTERED, Z_HUFFMAN_ONLY, Z_RLE, Z_FIXED}) {
       for (const int level : {0, 1, 4, 6, 9}) {
-        const Bytes raw = testing::compress(
-            data, {.level = level, .strategy = strategy, .window_bits = -15});
+        const Bytes raw =
+            testing::compress(data, {.level = level, .strategy = strategy, .window_bits = -15});
         expect_round_trip(data, raw,
                           "content " + std::to_string(static_cast<int>(content)) + " level " +
                               std::to_string(level) + " strategy " + std::to_string(strategy));

@@ -40,8 +40,7 @@ Result<MemberDecoder::Event> MemberDecoder::run(BitInput& in, OutputBuffer& out,
                                                 const uint8_t* limit, Inflater::Tail tail) {
   for (;;) {
     switch (state_) {
-      case State::data:
-        return run_data(in, out, limit, tail);
+      case State::data: return run_data(in, out, limit, tail);
       case State::trailer:
         // The CRC is taken first and only once: both need not fit in `in`.
         if (!in.fill(32)) return Event::need_input;
@@ -53,8 +52,7 @@ Result<MemberDecoder::Event> MemberDecoder::run(BitInput& in, OutputBuffer& out,
         stored_length_ = in.take(32);
         state_ = State::end;
         break;
-      case State::end:
-        return Event::end;
+      case State::end: return Event::end;
       default: {
         ASSIGN_OR_RETURN(const bool through, read_header(in));
         if (!through) return Event::need_input;
@@ -71,14 +69,10 @@ Result<MemberDecoder::Event> MemberDecoder::run_data(BitInput& in, OutputBuffer&
                                                      const uint8_t* limit, Inflater::Tail tail) {
   ASSIGN_OR_RETURN(const Inflater::Event event, inflater_.run(in, out, limit, tail));
   switch (event) {
-    case Inflater::Event::need_input:
-      return Event::need_input;
-    case Inflater::Event::output_limit:
-      return Event::output_limit;
-    case Inflater::Event::block_boundary:
-      return Event::block_boundary;
-    case Inflater::Event::end:
-      break;
+    case Inflater::Event::need_input: return Event::need_input;
+    case Inflater::Event::output_limit: return Event::output_limit;
+    case Inflater::Event::block_boundary: return Event::block_boundary;
+    case Inflater::Event::end: break;
   }
   in.align_to_byte();
   state_ = State::trailer;
@@ -89,8 +83,7 @@ Result<MemberDecoder::Event> MemberDecoder::run_data(BitInput& in, OutputBuffer&
 // part that is there. False if more input is needed.
 Result<bool> MemberDecoder::read_header(BitInput& in) {
   switch (state_) {
-    case State::fixed_header:
-      return read_fixed_header(in);
+    case State::fixed_header: return read_fixed_header(in);
     case State::extra_length:
       if (!in.fill(16)) return false;
       extra_left_ = take_header_byte(in);

@@ -47,8 +47,8 @@ class SpanStream::Impl {
 
   CheckpointKind kind_ = CheckpointKind::identity;
   uint64_t length_ = 0;
-  uint64_t produced_ = 0;  // given to the sink
-  unsigned skip_bits_ = 0; // of the first byte
+  uint64_t produced_ = 0;   // given to the sink
+  unsigned skip_bits_ = 0;  // of the first byte
   PayloadUnpacker unpacker_;
   CheckpointPayload payload_;
   MemberDecoder member_;
@@ -80,14 +80,9 @@ Status SpanStream::Impl::start(const SpanStart& start, uint64_t length) {
       }
       member_.start_member();
       break;
-    case CheckpointKind::block_boundary:
-      member_.start_block();
-      break;
-    case CheckpointKind::mid_block:
-      RETURN_IF_ERROR(member_.start_mid_block(payload_.block));
-      break;
-    default:
-      return Error(Code::corrupt_input, "checkpoint: of an unknown kind");
+    case CheckpointKind::block_boundary: member_.start_block(); break;
+    case CheckpointKind::mid_block: RETURN_IF_ERROR(member_.start_mid_block(payload_.block)); break;
+    default: return Error(Code::corrupt_input, "checkpoint: of an unknown kind");
   }
   output_.next += kWindowBytes;
   // Without window bytes, nothing before the span may be referred to.
@@ -117,8 +112,7 @@ Status SpanStream::Impl::feed(ByteView compressed, OutputSink& sink) {
     const uint8_t* const until = limit();
     const auto tail = output_.offset_of(until) + kOutputSlack > end ? Inflater::Tail::exact
                                                                     : Inflater::Tail::loose;
-    ASSIGN_OR_RETURN(const MemberDecoder::Event event,
-                     member_.run(input_, output_, until, tail));
+    ASSIGN_OR_RETURN(const MemberDecoder::Event event, member_.run(input_, output_, until, tail));
     if (event == MemberDecoder::Event::need_input) return flush(sink);
     RETURN_IF_ERROR(on_event(event, sink));
   }
@@ -170,9 +164,7 @@ Status SpanStream::Impl::on_event(MemberDecoder::Event event, OutputSink& sink) 
       RETURN_IF_ERROR(flush(sink));
       output_.references.stop();
       return {};
-    case MemberDecoder::Event::end:
-      member_.start_member();
-      return {};
+    case MemberDecoder::Event::end: member_.start_member(); return {};
     default:  // block_boundary
       return {};
   }

@@ -55,9 +55,7 @@ class Decoder final : public SpanIndexer {
       case Encoding::identity:
         indexer_ = std::make_unique<IdentityIndexer>(options, forward_);
         break;
-      case Encoding::gzip:
-        indexer_ = std::make_unique<GzipIndexer>(options, forward_);
-        break;
+      case Encoding::gzip: indexer_ = std::make_unique<GzipIndexer>(options, forward_); break;
       case Encoding::zstd:
         indexer_ = std::make_unique<ZstdIndexer>(kMaxSpacing, ZstdIndexer::kUnlimited, forward_);
         break;
@@ -91,10 +89,8 @@ Result<std::unique_ptr<SpanIndexer>> make_span_indexer(Encoding encoding,
                                              ".." + std::to_string(kMaxSpacing));
   }
   switch (encoding) {
-    case Encoding::identity:
-      return std::make_unique<IdentityIndexer>(options, sink);
-    case Encoding::gzip:
-      return std::make_unique<GzipIndexer>(options, sink);
+    case Encoding::identity: return std::make_unique<IdentityIndexer>(options, sink);
+    case Encoding::gzip: return std::make_unique<GzipIndexer>(options, sink);
     case Encoding::zstd:
       return std::make_unique<ZstdIndexer>(options.spacing, max_span_bytes(options.spacing), sink);
   }

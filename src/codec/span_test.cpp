@@ -13,10 +13,10 @@
 namespace pagein::codec {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::Content;
-using testing::Indexed;
+using ::testing::HasSubstr;
 using testing::index_blob;
+using testing::Indexed;
 
 Bytes concat(std::initializer_list<Bytes> parts) {
   Bytes out;
@@ -147,8 +147,8 @@ size_t count_kind(const Indexed& indexed, CheckpointKind kind) {
 }
 
 TEST(Spans, OfEveryKindOfContentAndLevel) {
-  for (const Content content : {Content::text, Content::random, Content::zeros, Content::records,
-                                Content::mixed}) {
+  for (const Content content :
+       {Content::text, Content::random, Content::zeros, Content::records, Content::mixed}) {
     const Bytes data = testing::make_content(content, 900000, 31);
     for (const int level : {0, 1, 6}) {
       SCOPED_TRACE("content " + std::to_string(static_cast<int>(content)) + " level " +
@@ -447,8 +447,9 @@ TEST_P(SpansByTool, AreRight) {
   const size_t size = tool == "zopfli" ? 100000 : 800000;
   const Bytes data = testing::make_content(Content::mixed, size, 109);
   ASSERT_TRUE(replace_file(in, data).ok());
-  ASSERT_EQ(std::system((command + " -c <" + in + " >" + out + " " +
-                         (tool == "zopfli" ? in : "")).c_str()), 0);
+  ASSERT_EQ(std::system(
+                (command + " -c <" + in + " >" + out + " " + (tool == "zopfli" ? in : "")).c_str()),
+            0);
   auto blob = read_file(out);
   ASSERT_TRUE(blob.ok());
   const ByteView view = as_bytes(*blob);

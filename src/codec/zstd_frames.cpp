@@ -81,11 +81,8 @@ Result<ZstdFrames::Step> ZstdFrames::run(ByteView in, std::span<uint8_t> out) {
         state_ = State::magic;
         break;
       }
-      case State::data_begins:
-        state_ = State::data;
-        return Step{Event::data_begins, at, 0};
-      case State::data:
-        return decode(in, out, at);
+      case State::data_begins: state_ = State::data; return Step{Event::data_begins, at, 0};
+      case State::data: return decode(in, out, at);
     }
   }
 }

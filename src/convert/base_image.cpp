@@ -14,14 +14,15 @@ Result<PlatformImage> load_platform(registry::ImageSource& source,
   image.descriptor = descriptor;
   ASSIGN_OR_RETURN(const std::string bytes, source.read_manifest(descriptor));
   ASSIGN_OR_RETURN(image.manifest, oci::parse_manifest(as_bytes(bytes), descriptor.media_type));
-  ASSIGN_OR_RETURN(image.config_bytes, source.read_blob(image.manifest.config, oci::kMaxConfigSize));
+  ASSIGN_OR_RETURN(image.config_bytes,
+                   source.read_blob(image.manifest.config, oci::kMaxConfigSize));
   ASSIGN_OR_RETURN(image.config, oci::parse_image_config(as_bytes(image.config_bytes)));
   image.platform = descriptor.platform.value_or(image.config.platform);
   if (image.config.diff_ids.size() != image.manifest.layers.size()) {
-    return Error(Code::corrupt_input,
-                 "manifest " + descriptor.digest.str() + " has " +
-                     std::to_string(image.manifest.layers.size()) + " layers, its config names " +
-                     std::to_string(image.config.diff_ids.size()));
+    return Error(Code::corrupt_input, "manifest " + descriptor.digest.str() + " has " +
+                                          std::to_string(image.manifest.layers.size()) +
+                                          " layers, its config names " +
+                                          std::to_string(image.config.diff_ids.size()));
   }
   return image;
 }

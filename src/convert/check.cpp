@@ -104,8 +104,8 @@ Status LayerCheck::take_base(ByteStream& tar, std::span<uint8_t> out) {
 }
 
 Status LayerCheck::compare_spans(const index::LayerIndex& index,
-                                 const index::IndexLocation& location,
-                                 const oci::Descriptor& layer, ByteStream& tar) {
+                                 const index::IndexLocation& location, const oci::Descriptor& layer,
+                                 ByteStream& tar) {
   ASSIGN_OR_RETURN(auto blob, accelerated_.open_blob(layer));
   Slider compressed(std::move(blob));
   oci::Descriptor index_blob;
@@ -232,8 +232,8 @@ Result<CheckReport> check_image(registry::ImageSource& base, registry::ImageSour
       if (!seen.insert(image->manifest.layers[i].digest).second) continue;
       if (progress) progress(image->manifest.layers[i].digest.str());
       LayerCheck check(base, accelerated, &report);
-      RETURN_IF_ERROR(check.run(image->manifest.layers[i], fast.manifest.layers[i],
-                                image->config.diff_ids[i]));
+      RETURN_IF_ERROR(
+          check.run(image->manifest.layers[i], fast.manifest.layers[i], image->config.diff_ids[i]));
     }
   }
   return report;

@@ -12,8 +12,8 @@
 namespace pagein::convert {
 
 struct CheckReport {
-  size_t images = 0;      // platforms compared
-  size_t layers = 0;      // with an index: decoded span by span and compared
+  size_t images = 0;  // platforms compared
+  size_t layers = 0;  // with an index: decoded span by span and compared
   // Without one: the same blob in both, nothing to prove, or another one of the
   // same diffID.
   size_t ordinary = 0;

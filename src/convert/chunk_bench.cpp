@@ -136,10 +136,8 @@ int run(int argc, char** argv) {
   int first = 1;
   for (; first + 1 < argc && std::strncmp(argv[first], "--", 2) == 0; first += 2) {
     const uint64_t value = std::max(1UL, std::strtoul(argv[first + 1], nullptr, 10));
-    if (std::strcmp(argv[first], "--every") == 0)
-      every = value;
-    else
-      sizes = {value};
+    if (std::strcmp(argv[first], "--every") == 0) every = value;
+    else sizes = {value};
   }
   if (argc <= first) {
     std::fprintf(stderr, "usage: %s [--every N] [--kib SIZE] LAYER...\n", argv[0]);

@@ -33,7 +33,7 @@ struct ConvertOptions {
   std::vector<oci::Platform> platforms;  // empty: all
   uint64_t spacing = 256 << 10;          // bytes of tar between checkpoints
   size_t parallel_layers = 2;
-  std::filesystem::path cache;           // of indexes; empty: none
+  std::filesystem::path cache;  // of indexes; empty: none
   // Whether the base image gets a referrer that names the accelerated one.
   Referrer referrer = Referrer::publish;
   const std::atomic<bool>* stop = nullptr;  // set: ends soon, with `cancelled`
@@ -48,7 +48,7 @@ enum class LayerOutcome {
 struct LayerReport {
   oci::Descriptor layer;  // as in the base image
   LayerOutcome outcome = LayerOutcome::left;
-  std::string reason;     // why it was left
+  std::string reason;         // why it was left
   oci::Descriptor published;  // the blob in the accelerated image; index-only: the same
   index::IndexLocation index;
   uint64_t tar_size = 0;  // 0 where not known
@@ -58,7 +58,7 @@ struct LayerReport {
 
 struct PlatformReport {
   oci::Platform platform;
-  oci::Digest manifest;      // of the accelerated image
+  oci::Digest manifest;        // of the accelerated image
   std::vector<size_t> layers;  // into ConvertReport::layers, lowest first
 };
 

@@ -84,7 +84,8 @@ void IndexCache::trim() const {
     total += file.size;
     files.push_back(std::move(file));
   }
-  std::sort(files.begin(), files.end(), [](const File& a, const File& b) { return a.time < b.time; });
+  std::sort(files.begin(), files.end(),
+            [](const File& a, const File& b) { return a.time < b.time; });
   for (const File& file : files) {
     if (total <= max_bytes_) break;
     std::filesystem::remove(file.path, error);

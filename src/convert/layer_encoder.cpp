@@ -236,10 +236,8 @@ class Pass {
       if (!cut_.ok()) break;
       queue_.give_back(*std::move(batch));
     }
-    if (cut_.ok())
-      cut_ = cutter_.finish();
-    else
-      queue_.abandon();
+    if (cut_.ok()) cut_ = cutter_.finish();
+    else queue_.abandon();
     line_.close();
   }
 

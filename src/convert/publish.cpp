@@ -75,9 +75,9 @@ Status push_base_blobs(registry::ImageSource& source, registry::ImageDestination
                        const PlatformImage& image, const std::set<oci::Digest>& reencoded,
                        std::set<oci::Digest>* done) {
   if (done->insert(image.manifest.config.digest).second) {
-    ASSIGN_OR_RETURN(const oci::Descriptor config,
-                     registry::put_blob(destination, image.config_bytes,
-                                        image.manifest.config.media_type));
+    ASSIGN_OR_RETURN(
+        const oci::Descriptor config,
+        registry::put_blob(destination, image.config_bytes, image.manifest.config.media_type));
     if (config.digest != image.manifest.config.digest) {
       return Error(Code::internal, "the config blob changed on its way");
     }
@@ -213,9 +213,9 @@ Status publish(registry::ImageSource& source, registry::ImageDestination& destin
     artifact_pushed.platform = unknown;
     index.manifests.push_back(std::move(artifact_pushed));
   }
-  ASSIGN_OR_RETURN(report->accelerated, destination.put_manifest(oci::serialize(index),
-                                                                 media::kOciIndex,
-                                                                 destination.tag()));
+  ASSIGN_OR_RETURN(
+      report->accelerated,
+      destination.put_manifest(oci::serialize(index), media::kOciIndex, destination.tag()));
   if (options.referrer == Referrer::publish && same_repository(source, destination)) {
     RETURN_IF_ERROR(publish_referrer(destination, *report));
   }

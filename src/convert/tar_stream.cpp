@@ -25,8 +25,7 @@ class PlainTarStream : public ByteStream {
       if (available_ == 0 && !ended_) RETURN_IF_ERROR(refill());
       if (state_ == State::start) RETURN_IF_ERROR(begin());
       switch (state_) {
-        case State::start:
-          break;
+        case State::start: break;
         case State::zstd: {
           ASSIGN_OR_RETURN(const size_t n, unzstd_some(out));
           if (n > 0 || zstd_ended_) return n;

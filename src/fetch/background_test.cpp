@@ -69,7 +69,8 @@ class BackgroundTest : public FetchTest {
         [this](std::chrono::milliseconds delay, std::function<void()> task) {
           time_.run_after(delay, std::move(task));
         },
-        options, [this](const std::shared_ptr<LayerPager>& pager) {
+        options,
+        [this](const std::shared_ptr<LayerPager>& pager) {
           MutexLock lock(mutex_);
           settled_.push_back(pager);
           wake_.notify_all();

@@ -52,8 +52,7 @@ void Checkpoints::load(const LayerOrigin& origin, net::Clock::time_point deadlin
     bytes_.reserve(read.length);
     source_ = origin.source;
   }
-  const registry::ReadId id =
-      origin.source->read(read, std::make_shared<Sink>(shared_from_this()));
+  const registry::ReadId id = origin.source->read(read, std::make_shared<Sink>(shared_from_this()));
   {
     MutexLock lock(mutex_);
     if (!dropped_) {

@@ -55,8 +55,8 @@ class Checkpoints : public std::enable_shared_from_this<Checkpoints> {
   mutable Mutex mutex_;
   bool begun_ GUARDED_BY(mutex_) = false;
   bool dropped_ GUARDED_BY(mutex_) = false;
-  uint64_t taken_ GUARDED_BY(mutex_) = 0;  // of the budget
-  Bytes bytes_ GUARDED_BY(mutex_);         // from the section's start on
+  uint64_t taken_ GUARDED_BY(mutex_) = 0;                            // of the budget
+  Bytes bytes_ GUARDED_BY(mutex_);                                   // from the section's start on
   std::shared_ptr<registry::BlobSource> source_ GUARDED_BY(mutex_);  // while reading
   registry::ReadId read_ GUARDED_BY(mutex_) = 0;
 };

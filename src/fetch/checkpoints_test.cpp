@@ -37,9 +37,8 @@ TEST_F(CheckpointsTest, ReadOnceTheyServeEveryFlight) {
 
 TEST_F(CheckpointsTest, AFlightDoesNotWaitForThem) {
   open_with({});
-  source_->set_script([](size_t, const auto& read) {
-    return Answer{.hold = read.priority == Priority::prefetch};
-  });
+  source_->set_script(
+      [](size_t, const auto& read) { return Answer{.hold = read.priority == Priority::prefetch}; });
   for (const size_t span : {1, 9, 5}) ASSERT_TRUE(want_span(span).ok());
   source_->release();
 }

@@ -76,7 +76,8 @@ std::unique_ptr<codec::SpanStream> Context::take_decoder() {
 
 void Context::give_back(std::unique_ptr<codec::SpanStream> decoder) {
   MutexLock lock(mutex_);
-  if (decoder != nullptr && decoders_.size() < kKeptDecoders) decoders_.push_back(std::move(decoder));
+  if (decoder != nullptr && decoders_.size() < kKeptDecoders)
+    decoders_.push_back(std::move(decoder));
 }
 
 void Context::demand_ends() {

@@ -45,12 +45,12 @@ struct Counters {
   std::atomic<uint64_t> bytes[net::kPriorityCount] = {};  // compressed, received
   std::atomic<uint64_t> spans[net::kPriorityCount] = {};  // verified
   std::atomic<uint64_t> flights[net::kPriorityCount] = {};
-  std::atomic<uint64_t> reads{0};         // ranges asked for that were not there
-  std::atomic<uint64_t> joined{0};        // of them, waited for a flight of another
+  std::atomic<uint64_t> reads{0};   // ranges asked for that were not there
+  std::atomic<uint64_t> joined{0};  // of them, waited for a flight of another
   std::atomic<uint64_t> verify_failures{0};
-  std::atomic<uint64_t> errors{0};        // reads that ended in an error
-  std::atomic<uint64_t> store_full{0};    // spans served from memory, disk full
-  std::atomic<uint64_t> wait_us{0};       // of demand reads, summed
+  std::atomic<uint64_t> errors{0};      // reads that ended in an error
+  std::atomic<uint64_t> store_full{0};  // spans served from memory, disk full
+  std::atomic<uint64_t> wait_us{0};     // of demand reads, summed
 };
 
 class Flight;

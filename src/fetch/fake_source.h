@@ -16,12 +16,12 @@ namespace pagein::fetch::testing {
 
 // What becomes of one read. A value.
 struct Answer {
-  Status status = {};              // of the end, after `bytes` of what was asked for
+  Status status = {};                  // of the end, after `bytes` of what was asked for
   std::optional<uint64_t> bytes = {};  // nothing: all
-  bool hold = false;               // waits for release(), or for cancel
-  bool hold_until_promoted = false;  // or, with hold, for promote()
-  bool hold_end = false;           // gives the data at once, holds the end
-  std::optional<uint64_t> flip = {};  // changes the byte at this offset of the blob
+  bool hold = false;                   // waits for release(), or for cancel
+  bool hold_until_promoted = false;    // or, with hold, for promote()
+  bool hold_end = false;               // gives the data at once, holds the end
+  std::optional<uint64_t> flip = {};   // changes the byte at this offset of the blob
 };
 
 // Callbacks come on one thread of its own. Thread-safe.
@@ -65,9 +65,8 @@ class FakeSource : public registry::BlobSource {
   }
   size_t reads_of(const oci::Digest& digest) const {
     MutexLock lock(mutex_);
-    return static_cast<size_t>(std::count_if(reads_.begin(), reads_.end(), [&](const auto& read) {
-      return read.digest == digest;
-    }));
+    return static_cast<size_t>(std::count_if(
+        reads_.begin(), reads_.end(), [&](const auto& read) { return read.digest == digest; }));
   }
   size_t cancelled() const {
     MutexLock lock(mutex_);
@@ -179,7 +178,8 @@ class FakeSource : public registry::BlobSource {
                  job.read.offset + job.read.length > blob->second.size()) {
         status = Error(Code::invalid_argument, "a read outside of the blob");
       } else {
-        const uint64_t length = std::min(job.answer.bytes.value_or(job.read.length), job.read.length);
+        const uint64_t length =
+            std::min(job.answer.bytes.value_or(job.read.length), job.read.length);
         const auto begin = blob->second.begin() + static_cast<ptrdiff_t>(job.read.offset);
         data.assign(begin, begin + static_cast<ptrdiff_t>(length));
         if (const auto flip = job.answer.flip;

@@ -107,8 +107,7 @@ class FetchTest : public ::testing::Test {
     Bytes out(length, 0xee);
     const Status copied = pager_->copy_out(offset, out);
     ASSERT_TRUE(copied.ok()) << copied.error().message;
-    EXPECT_TRUE(std::equal(out.begin(), out.end(),
-                           data_.begin() + static_cast<ptrdiff_t>(offset)));
+    EXPECT_TRUE(std::equal(out.begin(), out.end(), data_.begin() + static_cast<ptrdiff_t>(offset)));
   }
   Counters& counters() { return context_->counters(); }
 

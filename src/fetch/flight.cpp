@@ -15,9 +15,9 @@ constexpr std::chrono::seconds kStuck{1};
 Status check_span_sizes(const index::LayerIndex& index) {
   for (size_t i = 0; i < index.spans.size(); ++i) {
     if (index.span_end(i) - index.spans[i].uncompressed_begin <= kMaxSpanBytes) continue;
-    return Error(Code::unsupported, "span " + std::to_string(i) + " of layer " +
-                                        index.layer_digest.str() +
-                                        " is longer than 64 MiB: convert it with a smaller spacing");
+    return Error(Code::unsupported,
+                 "span " + std::to_string(i) + " of layer " + index.layer_digest.str() +
+                     " is longer than 64 MiB: convert it with a smaller spacing");
   }
   return {};
 }
@@ -48,8 +48,8 @@ class Flight::Output : public codec::OutputSink {
 };
 
 Flight::Flight(Context& context, std::shared_ptr<const index::LayerIndex> index,
-               std::shared_ptr<Checkpoints> checkpoints, std::vector<LayerOrigin> origins,
-               Run run, net::Priority priority, std::shared_ptr<FlightOwner> owner)
+               std::shared_ptr<Checkpoints> checkpoints, std::vector<LayerOrigin> origins, Run run,
+               net::Priority priority, std::shared_ptr<FlightOwner> owner)
     : context_(context),
       index_(std::move(index)),
       checkpoints_(std::move(checkpoints)),
@@ -109,8 +109,8 @@ void Flight::issue_reads() {
     if (ended_ || cancelled_) return;
     generation = ++generation_;
     // A host that hangs must leave time for those not asked yet.
-    const unsigned left = attempts_ < origins_.size()
-                              ? static_cast<unsigned>(origins_.size()) - attempts_ : 1;
+    const unsigned left =
+        attempts_ < origins_.size() ? static_cast<unsigned>(origins_.size()) - attempts_ : 1;
     const auto now = net::Clock::now();
     data.deadline = payload.deadline = now + std::max(deadline_ - now, {}) / left;
     data.priority = payload.priority = priority_;
@@ -128,11 +128,12 @@ void Flight::issue_reads() {
   bool current = false;
   bool promoted = false;
   if (!payload_known) {
-    reads.emplace_back(origin.source, origin.source->read(
-        payload, std::make_shared<Sink>(self, generation, Part::payload)));
+    reads.emplace_back(
+        origin.source,
+        origin.source->read(payload, std::make_shared<Sink>(self, generation, Part::payload)));
   }
-  reads.emplace_back(origin.source, origin.source->read(
-      data, std::make_shared<Sink>(self, generation, Part::data)));
+  reads.emplace_back(origin.source, origin.source->read(data, std::make_shared<Sink>(
+                                                                  self, generation, Part::data)));
   {
     MutexLock lock(mutex_);
     if (generation == generation_ && !ended_) {
@@ -290,7 +291,8 @@ bool Flight::step() {
     const uint64_t length = index_->span_end(run_.last - 1) - first.uncompressed_begin;
     tar_.clear();
     decoding_ = true;
-    Status started = decoder_->start({first.start.kind, first.start.compressed_bit, payload}, length);
+    Status started =
+        decoder_->start({first.start.kind, first.start.compressed_bit, payload}, length);
     if (!started.ok()) {
       retry_or_end(std::move(started).error());
       return true;

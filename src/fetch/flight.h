@@ -129,8 +129,8 @@ class Flight : public std::enable_shared_from_this<Flight> {
   class Output;
   std::unique_ptr<codec::SpanStream> decoder_;
   bool decoding_ = false;
-  size_t next_span_;   // first span not delivered yet
-  Bytes tar_;          // of next_span_, so far
+  size_t next_span_;       // first span not delivered yet
+  Bytes tar_;              // of next_span_, so far
   unsigned attempts_ = 0;  // that failed
 };
 

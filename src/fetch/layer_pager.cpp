@@ -49,8 +49,7 @@ LayerPager::~LayerPager() { checkpoints_->drop(); }
 
 std::shared_ptr<LayerPager> LayerPager::make(Context& context, std::shared_ptr<store::Layer> layer,
                                              std::vector<LayerOrigin> origins) {
-  return std::shared_ptr<LayerPager>(
-      new LayerPager(context, std::move(layer), std::move(origins)));
+  return std::shared_ptr<LayerPager>(new LayerPager(context, std::move(layer), std::move(origins)));
 }
 
 void LayerPager::set_origins(std::vector<LayerOrigin> origins) {
@@ -94,8 +93,7 @@ Run LayerPager::read_ahead(Run run, uint64_t least_bytes) {
   const uint64_t begin = compressed_begin(run.first);
   while (run.last < index.spans.size() &&
          (run.last - run.first < length || compressed_begin(run.last) - begin < least_bytes) &&
-         index.span_end(run.last) <= limit && !is_here(run.last) &&
-         !pending_.contains(run.last)) {
+         index.span_end(run.last) <= limit && !is_here(run.last) && !pending_.contains(run.last)) {
     ++run.last;
   }
   *stream = {run.last, run.last - run.first};
@@ -140,13 +138,15 @@ void LayerPager::want(uint64_t data_offset, uint64_t length, net::Priority prior
       if (auto it = pending_.find(span); it != pending_.end()) {
         waiter->remaining++;
         it->second.waiters.push_back(waiter);
-        if (joined.empty() || joined.back() != it->second.flight) joined.push_back(it->second.flight);
+        if (joined.empty() || joined.back() != it->second.flight)
+          joined.push_back(it->second.flight);
         ++span;
         continue;
       }
       if (origins_.empty()) {
-        problem = Error(Code::unavailable, "layer " + layer_->index()->layer_digest.str() +
-                                               " is not complete here and no registry is known for it");
+        problem =
+            Error(Code::unavailable, "layer " + layer_->index()->layer_digest.str() +
+                                         " is not complete here and no registry is known for it");
         break;
       }
       Run run{span, span + 1};
@@ -382,9 +382,9 @@ void LayerPager::copy_from_aside(const Bytes& tar, size_t span, uint64_t data_of
   for (size_t i = first; i < last; ++i) {
     const index::Extent& extent = index.layout.extents()[i];
     // The extent's part in the span and in the wanted data range.
-    const uint64_t from =
-        std::max({extent.data_offset, data_offset,
-                  extent.data_offset + (begin > extent.tar_offset ? begin - extent.tar_offset : 0)});
+    const uint64_t from = std::max(
+        {extent.data_offset, data_offset,
+         extent.data_offset + (begin > extent.tar_offset ? begin - extent.tar_offset : 0)});
     const uint64_t to = std::min({extent.data_offset + extent.length, data_offset + out.size(),
                                   extent.data_offset + (index.span_end(span) - extent.tar_offset)});
     if (from >= to) continue;

@@ -31,9 +31,9 @@ class LayerPagerTest : public FetchTest {
     files.sums = must(open_file(files.dir / "sums", O_RDWR | O_CREAT, 0600));
     files.rest = must(open_file(files.dir / "rest", O_RDWR | O_CREAT, 0600));
     data_fd_ = files.data.get();
-    layer_ = std::make_shared<store::Layer>(
-        layer_->id(), made_.index, std::move(files), store::LayerState{},
-        std::make_unique<store::Presence>(spans()));
+    layer_ = std::make_shared<store::Layer>(layer_->id(), made_.index, std::move(files),
+                                            store::LayerState{},
+                                            std::make_unique<store::Presence>(spans()));
     pager_ = LayerPager::make(*context_, layer_, {origin(source_)});
   }
   void mend_disk() {
@@ -128,9 +128,7 @@ TEST_F(LayerPagerTest, WhatIsThereIsNotFetchedAgain) {
 
 TEST_F(LayerPagerTest, AWaiterIsServedBeforeItsFlightEnds) {
   open(make_test_layer(sample_tar()));
-  source_->set_script([&](size_t, const auto& read) {
-    return Answer{.hold_end = is_data(read)};
-  });
+  source_->set_script([&](size_t, const auto& read) { return Answer{.hold_end = is_data(read)}; });
   const auto [offset, length] = data_of(2);
   EXPECT_TRUE(want(offset, length).ok());
   expect_bytes(offset, length);
@@ -220,9 +218,8 @@ TEST_F(LayerPagerTest, AWaitedForBackgroundFlightThatIsStuckIsAskedForAnew) {
 TEST_F(LayerPagerTest, AFlightWhoseDataFlowsIsNotAskedForAnew) {
   open(make_test_layer(sample_tar(), {.encoding = codec::Encoding::identity}));
   // Some bytes of the first span, then nothing for a while.
-  source_->set_script([&](size_t, const auto&) {
-    return Answer{.bytes = 30'000, .hold_end = true};
-  });
+  source_->set_script(
+      [&](size_t, const auto&) { return Answer{.bytes = 30'000, .hold_end = true}; });
   Outcome background, demand;
   ASSERT_TRUE(pager_->start_background_run(background.completion()));
   source_->wait_quiet();
@@ -251,9 +248,8 @@ TEST_F(LayerPagerTest, PrefetchDoesNotPromote) {
 TEST_F(LayerPagerTest, BytesThatDoNotVerifyAreFetchedAgain) {
   open(make_test_layer(sample_tar(), {.encoding = codec::Encoding::identity}));
   const uint64_t bad = made_.index->spans[5].uncompressed_begin + 100;
-  source_->set_script([&](size_t index, const auto&) {
-    return index == 0 ? Answer{.flip = bad} : Answer{};
-  });
+  source_->set_script(
+      [&](size_t index, const auto&) { return index == 0 ? Answer{.flip = bad} : Answer{}; });
   ASSERT_TRUE(want(0, data_.size()).ok());
   expect_bytes(0, data_.size());
   EXPECT_EQ(counters().verify_failures, 1u);
@@ -334,8 +330,8 @@ TEST_F(LayerPagerTest, AnOriginThatCannotGiveItIsLeftForAnother) {
 TEST_F(LayerPagerTest, WhenAllOriginsFailTheReasonIsTheLastOnes) {
   open(make_test_layer(sample_tar()));
   const auto other = add_source("second");
-  for (const auto& [source, code] : {std::pair(source_, Code::not_found),
-                                     std::pair(other, Code::unauthenticated)}) {
+  for (const auto& [source, code] :
+       {std::pair(source_, Code::not_found), std::pair(other, Code::unauthenticated)}) {
     source->set_script([code = code](size_t, const auto&) {
       return Answer{.status = Error(code, "no"), .bytes = 0};
     });
@@ -448,9 +444,8 @@ TEST_F(LayerPagerTest, OnlyUnwantedFlightsAreCancelled) {
 
 TEST_F(LayerPagerTest, AStoppingContextCompletesEverybody) {
   open(make_test_layer(sample_tar()));
-  source_->set_script([](size_t index, const auto&) {
-    return Answer{.hold = index % 2 == 0, .hold_end = true};
-  });
+  source_->set_script(
+      [](size_t index, const auto&) { return Answer{.hold = index % 2 == 0, .hold_end = true}; });
   std::vector<Outcome> outcomes(spans() / 2);
   for (size_t i = 0; i < outcomes.size(); ++i) {
     const auto [offset, length] = data_of(2 * i);

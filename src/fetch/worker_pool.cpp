@@ -65,7 +65,8 @@ void WorkerPool::run() {
       queue_.pop_front();
     }
     guard(name_, task);
-    if (weight_ == Weight::low && getpriority(PRIO_PROCESS, 0) != low) set_nice(current_thread(), low);
+    if (weight_ == Weight::low && getpriority(PRIO_PROCESS, 0) != low)
+      set_nice(current_thread(), low);
   }
 }
 

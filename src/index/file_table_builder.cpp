@@ -40,20 +40,13 @@ uint32_t owner(int64_t id) {
 
 FileType file_type(tar::EntryType type) {
   switch (type) {
-    case tar::EntryType::regular:
-      return FileType::regular;
-    case tar::EntryType::directory:
-      return FileType::directory;
-    case tar::EntryType::symlink:
-      return FileType::symlink;
-    case tar::EntryType::hardlink:
-      return FileType::hardlink;
-    case tar::EntryType::char_device:
-      return FileType::char_device;
-    case tar::EntryType::block_device:
-      return FileType::block_device;
-    case tar::EntryType::fifo:
-      return FileType::fifo;
+    case tar::EntryType::regular: return FileType::regular;
+    case tar::EntryType::directory: return FileType::directory;
+    case tar::EntryType::symlink: return FileType::symlink;
+    case tar::EntryType::hardlink: return FileType::hardlink;
+    case tar::EntryType::char_device: return FileType::char_device;
+    case tar::EntryType::block_device: return FileType::block_device;
+    case tar::EntryType::fifo: return FileType::fifo;
   }
   return FileType::regular;
 }

@@ -19,14 +19,11 @@ Error bad(std::string_view why) {
 
 bool is_kind_of(codec::CheckpointKind kind, codec::Encoding encoding) {
   switch (kind) {
-    case codec::CheckpointKind::identity:
-      return encoding == codec::Encoding::identity;
+    case codec::CheckpointKind::identity: return encoding == codec::Encoding::identity;
     case codec::CheckpointKind::member_start:
     case codec::CheckpointKind::block_boundary:
-    case codec::CheckpointKind::mid_block:
-      return encoding == codec::Encoding::gzip;
-    case codec::CheckpointKind::frame_start:
-      return encoding == codec::Encoding::zstd;
+    case codec::CheckpointKind::mid_block: return encoding == codec::Encoding::gzip;
+    case codec::CheckpointKind::frame_start: return encoding == codec::Encoding::zstd;
   }
   return false;
 }

@@ -114,12 +114,13 @@ class HashingSink : public codec::IndexSink {
 inline TestLayer make_test_layer(std::string_view tar, const TestLayerOptions& options = {}) {
   TestLayer layer;
   layer.tar.assign(tar.begin(), tar.end());
-  layer.blob = options.encoding == codec::Encoding::gzip ? gzip(layer.tar, options.level) : layer.tar;
+  layer.blob =
+      options.encoding == codec::Encoding::gzip ? gzip(layer.tar, options.level) : layer.tar;
 
   LayerIndexBuilder builder;
   HashingSink sink(builder);
-  auto indexer = must(
-      codec::make_span_indexer(options.encoding, {.spacing = options.spacing}, sink));
+  auto indexer =
+      must(codec::make_span_indexer(options.encoding, {.spacing = options.spacing}, sink));
   must(indexer->feed(layer.blob));
   static_cast<void>(must(indexer->finish()));
   sink.end_span();

@@ -40,10 +40,10 @@ enum class DeviceCaching {
 };
 
 struct ImageSpec {
-  std::string id;                     // for messages and the mount's source
-  std::filesystem::path metadata;     // EROFS metadata, on a local disk file system
-  std::vector<ImageDevice> devices;   // in the order of the device table
-  std::filesystem::path target;       // an existing directory
+  std::string id;                    // for messages and the mount's source
+  std::filesystem::path metadata;    // EROFS metadata, on a local disk file system
+  std::vector<ImageDevice> devices;  // in the order of the device table
+  std::filesystem::path target;      // an existing directory
   DeviceCaching caching = DeviceCaching::direct;
   // When the kernel has let go of the image's virtual devices for good (after
   // unmount, with the last user): on a serving thread; must not block.

@@ -103,7 +103,8 @@ TEST_P(EngineConformance, ShowsTheWholeTree) {
   tool.size = 5000;
   tool.uid = 1000;
   tool.gid = 70'000;
-  tool.xattrs = {{"security.capability", std::string("\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20)}};
+  tool.xattrs = {
+      {"security.capability", std::string("\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20)}};
   tar::Entry link = entry(EntryType::symlink, "bin", 0777);
   link.link_target = "usr/bin";
   tar::Entry hard = entry(EntryType::hardlink, "usr/bin/again", 04755);
@@ -135,8 +136,9 @@ TEST_P(EngineConformance, ShowsTheWholeTree) {
   EXPECT_EQ(st.st_mtim.tv_sec, 1'600'000'000);
   EXPECT_EQ(st.st_mtim.tv_nsec, 5);
   char value[64];
-  EXPECT_EQ(::getxattr((image.target() / "bin/tool").c_str(), "security.capability", value,
-                       sizeof value), 20);
+  EXPECT_EQ(
+      ::getxattr((image.target() / "bin/tool").c_str(), "security.capability", value, sizeof value),
+      20);
   stat("run/pipe");
   EXPECT_TRUE(S_ISFIFO(st.st_mode));
   stat("usr/bin");
@@ -235,8 +237,8 @@ TEST_P(EngineConformance, ALayerWithoutContentsIsAnEmptyDevice) {
   TestImage image({{probe_file("empty", 0)}, {probe_file("f", 100)}}, "empty");
   ASSERT_TRUE(replace_file(image.dir() / "d0", {}).ok());
   auto device = std::make_shared<TestDevice>(1, 4096);
-  auto mounted = mount(image.spec({ImageDevice::local(image.dir() / "d0", 0),
-                                   ImageDevice::virtual_file(device)}));
+  auto mounted = mount(
+      image.spec({ImageDevice::local(image.dir() / "d0", 0), ImageDevice::virtual_file(device)}));
   ASSERT_TRUE(mounted);
   EXPECT_EQ(read_at(image.target() / "f", 0, 200).bytes, device->bytes(0, 100));
   EXPECT_TRUE(read_at(image.target() / "empty", 0, 200).bytes.empty());
@@ -246,7 +248,8 @@ TEST_P(EngineConformance, RefusesALocalDeviceOfAnotherSize) {
   TestImage image(1);
   for (const uint64_t size : {kDeviceBytes - 4096, kDeviceBytes + 4096, kDeviceBytes - 1}) {
     ASSERT_TRUE(replace_file(image.dir() / "d0", pattern(0, 0, size)).ok());
-    auto mounted = engine_->mount(image.spec({ImageDevice::local(image.dir() / "d0", kDeviceBytes)}));
+    auto mounted =
+        engine_->mount(image.spec({ImageDevice::local(image.dir() / "d0", kDeviceBytes)}));
     ASSERT_FALSE(mounted.ok());
     EXPECT_EQ(mounted.error().code, Code::corrupt_input);
   }

@@ -7,9 +7,9 @@ std::string factory_name(const ::testing::TestParamInfo<EngineFactory>& info) {
   return info.param.name;
 }
 
-const auto kEngines = ::testing::Values(
-    EngineFactory{"ErofsDirect", make_erofs_engine, DeviceCaching::direct},
-    EngineFactory{"ErofsBuffered", make_erofs_engine, DeviceCaching::buffered});
+const auto kEngines =
+    ::testing::Values(EngineFactory{"ErofsDirect", make_erofs_engine, DeviceCaching::direct},
+                      EngineFactory{"ErofsBuffered", make_erofs_engine, DeviceCaching::buffered});
 
 INSTANTIATE_TEST_SUITE_P(Engines, EngineConformance, kEngines, factory_name);
 INSTANTIATE_TEST_SUITE_P(Engines, EngineConformanceDevices, kEngines, factory_name);

@@ -83,8 +83,7 @@ FuseConnectionOptions connection_options(const ImageSpec& spec) {
   for (const ImageDevice& device : spec.devices) {
     if (device.file) options.files.push_back(device.file);
   }
-  options.caching =
-      spec.caching == DeviceCaching::direct ? FuseCaching::none : FuseCaching::keep;
+  options.caching = spec.caching == DeviceCaching::direct ? FuseCaching::none : FuseCaching::keep;
   options.on_end = spec.on_end;
   return options;
 }
@@ -112,9 +111,10 @@ Status check_spec(const ImageSpec& spec) {
 Error explain(Error error, const ImageSpec& spec) {
   if (error.sys_errno == ENOTBLK) {
     error.code = Code::unsupported;
-    error.message += "; EROFS cannot be mounted from this file: the kernel lacks "
-                     "CONFIG_EROFS_FS_BACKED_BY_FILE (>= 6.12), or the metadata lies on tmpfs, "
-                     "overlayfs or a FUSE mount";
+    error.message +=
+        "; EROFS cannot be mounted from this file: the kernel lacks "
+        "CONFIG_EROFS_FS_BACKED_BY_FILE (>= 6.12), or the metadata lies on tmpfs, "
+        "overlayfs or a FUSE mount";
   }
   return error.with_context("mount image '" + spec.id + "' at " + spec.target.string());
 }

@@ -72,8 +72,8 @@ Result<int> read_over_faulty_fuse(FuseServer& server, const Bench& bench) {
   const UniqueFd devices = connection->take_mount();
   ASSIGN_OR_RETURN(FsContext context, FsContext::open("erofs"));
   RETURN_IF_ERROR(context.set_path("source", bench.metadata()));
-  RETURN_IF_ERROR(context.set_string("device",
-                                     "/proc/self/fd/" + std::to_string(devices.get()) + "/0"));
+  RETURN_IF_ERROR(
+      context.set_string("device", "/proc/self/fd/" + std::to_string(devices.get()) + "/0"));
   RETURN_IF_ERROR(context.set_flag("directio"));
   RETURN_IF_ERROR(context.set_flag("ro"));
   ASSIGN_OR_RETURN(UniqueFd mount, context.create(MOUNT_ATTR_RDONLY));
@@ -119,8 +119,9 @@ bool probe_mount(Engine& engine, const Bench& bench, DeviceCaching caching, Engi
     return false;
   }
   if (failed != EIO) {
-    out.findings.push_back(mode + ": a failed device read came out as " +
-                           (failed == 0 || failed == EILSEQ ? "data" : errno_error(failed, "").message));
+    out.findings.push_back(
+        mode + ": a failed device read came out as " +
+        (failed == 0 || failed == EILSEQ ? "data" : errno_error(failed, "").message));
     return false;
   }
   if (recovered != 0) {

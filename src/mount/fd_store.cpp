@@ -15,16 +15,17 @@ Status send_message(const std::string& message, const int* fds, unsigned count,
   if (result < 0) return errno_error(-result, doing);
   if (result == 0) {
     return Error(Code::unsupported,
-                 doing + ": no service manager listens (NOTIFY_SOCKET is not set); a restart "
-                         "will end the mounts that need this process");
+                 doing +
+                     ": no service manager listens (NOTIFY_SOCKET is not set); a restart "
+                     "will end the mounts that need this process");
   }
   return {};
 }
 
 Status check_name(std::string_view name) {
   if (is_fd_name(name)) return {};
-  return Error(Code::invalid_argument, "'" + std::string(name.substr(0, 300)) +
-                                           "' cannot name a stored descriptor");
+  return Error(Code::invalid_argument,
+               "'" + std::string(name.substr(0, 300)) + "' cannot name a stored descriptor");
 }
 
 }  // namespace

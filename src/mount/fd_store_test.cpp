@@ -18,9 +18,9 @@ namespace {
 TEST(FdStore, NamesFollowSystemdsRules) {
   EXPECT_TRUE(is_fd_name("image-sha256.0a"));
   EXPECT_TRUE(is_fd_name(std::string(255, 'x')));
-  for (const std::string& name : {std::string(), std::string("a:b"), std::string("a\nb"),
-                                  std::string("\x7f"), std::string("\xc3\xa4"),
-                                  std::string(256, 'x')}) {
+  for (const std::string& name :
+       {std::string(), std::string("a:b"), std::string("a\nb"), std::string("\x7f"),
+        std::string("\xc3\xa4"), std::string(256, 'x')}) {
     EXPECT_FALSE(is_fd_name(name));
     EXPECT_EQ(FdStore().put(name, 0).error().code, Code::invalid_argument);
     EXPECT_EQ(FdStore().remove(name).error().code, Code::invalid_argument);

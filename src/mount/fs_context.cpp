@@ -37,8 +37,9 @@ Result<FsContext> FsContext::open(const std::string& type) {
   UniqueFd fd(::fsopen(type.c_str(), FSOPEN_CLOEXEC));
   if (!fd) {
     if (errno == ENODEV) {
-      return Error(Code::unsupported, "this kernel has no file system '" + type +
-                                          "' (or its module is not loaded)", ENODEV);
+      return Error(Code::unsupported,
+                   "this kernel has no file system '" + type + "' (or its module is not loaded)",
+                   ENODEV);
     }
     return errno_error(errno, "open a mount context for " + type);
   }

@@ -102,10 +102,11 @@ void random_reads(int fd, int readers) {
   std::vector<double> all;
   for (auto& l : latencies) all.insert(all.end(), l.begin(), l.end());
   std::sort(all.begin(), all.end());
-  std::printf("  4K random x%d: %7.0f/s  p50 %5.1f us  p99 %6.1f us  %4.1f us CPU  %.1f switches a read\n", readers,
-              kRandomReads / took, all[all.size() / 2], all[all.size() * 99 / 100],
-              (after.cpu - before.cpu) * 1e6 / kRandomReads,
-              static_cast<double>(after.switches - before.switches) / kRandomReads);
+  std::printf(
+      "  4K random x%d: %7.0f/s  p50 %5.1f us  p99 %6.1f us  %4.1f us CPU  %.1f switches a read\n",
+      readers, kRandomReads / took, all[all.size() / 2], all[all.size() * 99 / 100],
+      (after.cpu - before.cpu) * 1e6 / kRandomReads,
+      static_cast<double>(after.switches - before.switches) / kRandomReads);
 }
 
 void sequential(int fd) {

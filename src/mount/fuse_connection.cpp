@@ -26,8 +26,8 @@ Status set_nonblocking(int fd) {
 Status check_files(const FuseConnectionOptions& options) {
   for (const auto& file : options.files) {
     if (file == nullptr || file->size() % 4096 != 0) {
-      return Error(Code::invalid_argument,
-                   "FUSE connection '" + options.name + "': a file's size is not a multiple of 4096");
+      return Error(Code::invalid_argument, "FUSE connection '" + options.name +
+                                               "': a file's size is not a multiple of 4096");
     }
   }
   return {};

@@ -23,19 +23,19 @@ struct FuseSessionState {
   uint64_t init_flags = 0;      // the kernel's INIT flags
   uint32_t connection = 0;      // N of /sys/fs/fuse/connections/N
 
-  bool can_resend() const;      // the kernel knows FUSE_NOTIFY_RESEND (>= 6.9)
+  bool can_resend() const;  // the kernel knows FUSE_NOTIFY_RESEND (>= 6.9)
 };
 
 // Counters since the connection was mounted or adopted.
 struct FuseStats {
   uint64_t requests = 0;
   uint64_t reads = 0;
-  uint64_t read_bytes = 0;      // answered with data
-  uint64_t read_errors = 0;     // answered with an error
-  uint64_t in_flight = 0;       // reads not yet answered
+  uint64_t read_bytes = 0;   // answered with data
+  uint64_t read_errors = 0;  // answered with an error
+  uint64_t in_flight = 0;    // reads not yet answered
   uint64_t in_flight_bytes = 0;
   uint64_t malformed = 0;
-  uint64_t resent = 0;          // requests that a predecessor had left
+  uint64_t resent = 0;  // requests that a predecessor had left
 };
 
 // How the kernel opens a device file.

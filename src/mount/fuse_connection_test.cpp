@@ -70,7 +70,8 @@ TEST_F(Connection, FileAnswersComeFromTheFileOrAreEio) {
   connection_ = FuseConnection::mount(*server_, std::move(options)).value();
   mount_ = connection_->take_mount();
   EXPECT_EQ(read_at(path("0"), 5, 100'000).bytes, pattern(3, 5, 100'000));
-  EXPECT_EQ(read_at(path("0"), 100'000, 100).bytes, pattern(3, 100'000, 100));  // too small to splice
+  EXPECT_EQ(read_at(path("0"), 100'000, 100).bytes,
+            pattern(3, 100'000, 100));  // too small to splice
   for (const uint64_t length : {8192, 40'960}) {
     EXPECT_EQ(read_at(path("0"), kDeviceBytes - length, length).error, EIO) << length;
     EXPECT_EQ(read_at(path("0"), 4096, length).bytes, pattern(3, 4096, length)) << length;
@@ -145,8 +146,9 @@ TEST_F(Connection, RefusesAFileThatIsNotWholeBlocks) {
 TEST_F(Connection, AnswersAfterTheEndGoNowhere) {
   start({});
   devices_[0]->set_mode(TestDevice::Mode::hold);
-  ReaderProcess reader("/proc/" + std::to_string(::getpid()) + "/fd/" +
-                           std::to_string(mount_.get()) + "/0", 0, devices_[0]->bytes(0, 4096));
+  ReaderProcess reader(
+      "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(mount_.get()) + "/0", 0,
+      devices_[0]->bytes(0, 4096));
   ASSERT_TRUE(devices_[0]->wait_for_held(1));
   connection_.reset();
   server_.reset();

@@ -90,8 +90,7 @@ void FuseSession::dispatch(const FuseRequest& request) {
     case FUSE_RELEASEDIR:
     case FUSE_DESTROY: return reply_ok(request.unique);
     case FUSE_FORGET:
-    case FUSE_BATCH_FORGET:
-      return;  // no answer is expected; nodes are never forgotten
+    case FUSE_BATCH_FORGET: return;  // no answer is expected; nodes are never forgotten
     default:
       // ENOSYS is remembered by the kernel for FLUSH, ACCESS, INTERRUPT (F4) and
       // most others: they are not sent again.
@@ -189,8 +188,7 @@ void FuseSession::open(const FuseRequest& request) {
   if ((in->flags & O_ACCMODE) != O_RDONLY) return reply_error(request.unique, EROFS);
   fuse_open_out out{};
   out.fh = request.node - kFirstFileNode;
-  out.open_flags =
-      options_.caching == FuseCaching::none ? FOPEN_DIRECT_IO : FOPEN_KEEP_CACHE;
+  out.open_flags = options_.caching == FuseCaching::none ? FOPEN_DIRECT_IO : FOPEN_KEEP_CACHE;
   reply(request.unique, out);
 }
 
@@ -257,8 +255,7 @@ void FuseSession::read_done(uint32_t length) {
   }
 }
 
-void FuseSession::finish_data(uint64_t unique, uint32_t length,
-                              std::span<const ByteView> pieces) {
+void FuseSession::finish_data(uint64_t unique, uint32_t length, std::span<const ByteView> pieces) {
   ByteView shortened;
   if (options_.fault == FuseConnectionOptions::Fault::short_reads && pieces.size() == 1) {
     shortened = pieces[0].first(length - 1);
@@ -365,8 +362,8 @@ Status FuseSession::wait_ready(std::chrono::milliseconds timeout) const {
     }
     if (changed_.wait_until(mutex_, deadline) == std::cv_status::timeout &&
         state_.protocol_minor == 0) {
-      return Error(Code::timeout, "the kernel did not start FUSE connection '" + options_.name +
-                                      "' in time");
+      return Error(Code::timeout,
+                   "the kernel did not start FUSE connection '" + options_.name + "' in time");
     }
   }
   return {};
@@ -374,8 +371,8 @@ Status FuseSession::wait_ready(std::chrono::milliseconds timeout) const {
 
 Status FuseSession::resume_from(const FuseSessionState& state) {
   if (state.protocol_minor == 0) {
-    return Error(Code::failed_precondition, "FUSE connection '" + options_.name +
-                                                "' had not started when its server died");
+    return Error(Code::failed_precondition,
+                 "FUSE connection '" + options_.name + "' had not started when its server died");
   }
   if (!state.can_resend()) {
     return Error(Code::unsupported, "this kernel cannot send FUSE requests again (needs 6.9)");
@@ -389,8 +386,8 @@ Status FuseSession::resume_from(const FuseSessionState& state) {
   header.error = kFuseNotifyResend;  // unique 0: a notification
   const ssize_t n = ::write(fd_.get(), &header, sizeof header);
   if (n != static_cast<ssize_t>(sizeof header)) {
-    return errno_error(errno, "ask the kernel for the requests of FUSE connection '" +
-                                  options_.name + "' again");
+    return errno_error(
+        errno, "ask the kernel for the requests of FUSE connection '" + options_.name + "' again");
   }
   return {};
 }

@@ -81,12 +81,12 @@ Result<std::vector<MountEntry>> parse_mountinfo(std::string_view text) {
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
     if (line.empty()) continue;
     if (entries.size() == kMaxMounts) {
-      return Error(Code::exhausted, "the mount table has more than " +
-                                        std::to_string(kMaxMounts) + " lines");
+      return Error(Code::exhausted,
+                   "the mount table has more than " + std::to_string(kMaxMounts) + " lines");
     }
     if (!parse_line(line, entries.emplace_back())) {
-      return Error(Code::corrupt_input, "not a line of a mount table: '" +
-                                            std::string(line.substr(0, 200)) + "'");
+      return Error(Code::corrupt_input,
+                   "not a line of a mount table: '" + std::string(line.substr(0, 200)) + "'");
     }
   }
   return entries;
@@ -99,8 +99,8 @@ Result<std::vector<MountEntry>> load_mount_table() {
 
 Result<bool> is_mount_point(const std::filesystem::path& path) {
   struct statx st;
-  if (::statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC,
-              0, &st) != 0) {
+  if (::statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, 0,
+              &st) != 0) {
     return errno_error(errno, "look for a mount at " + path.string());
   }
   return (st.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;

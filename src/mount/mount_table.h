@@ -17,9 +17,9 @@ struct MountEntry {
   uint64_t parent = 0;
   uint32_t major = 0;
   uint32_t minor = 0;
-  std::string root;           // of the mount within its file system
-  std::string target;         // relative to the process's root
-  std::string options;        // per mount
+  std::string root;     // of the mount within its file system
+  std::string target;   // relative to the process's root
+  std::string options;  // per mount
   std::string type;
   std::string source;
   std::string super_options;  // per file system

@@ -68,9 +68,7 @@ class TestDevice : public DeviceFile {
     if (on_read) on_read();
     std::unique_lock lock(mutex_);
     switch (mode_) {
-      case Mode::inline_reply:
-        lock.unlock();
-        return reply.data(bytes(offset, reply.length()));
+      case Mode::inline_reply: lock.unlock(); return reply.data(bytes(offset, reply.length()));
       case Mode::other_thread:
         if (!answerer_.joinable()) answerer_ = std::thread([this] { answer_all(); });
         [[fallthrough]];

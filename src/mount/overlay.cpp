@@ -1,7 +1,7 @@
 #include "mount/overlay.h"
 
-#include <sys/mount.h>
 #include <fcntl.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 

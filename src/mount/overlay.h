@@ -18,8 +18,8 @@ struct Mount {
 
 // Which options containerd's overlay snapshotter would add on this machine.
 struct OverlayFeatures {
-  bool index_off = false;   // the kernel knows index=: say index=off
-  bool userxattr = false;   // inside a user namespace
+  bool index_off = false;  // the kernel knows index=: say index=off
+  bool userxattr = false;  // inside a user namespace
 };
 OverlayFeatures detect_overlay_features();
 

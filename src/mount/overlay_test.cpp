@@ -138,7 +138,8 @@ TEST_F(OverlayMounts, ManyLowersWithLongPaths) {
   for (int i = 0; i < 100; ++i) lowers.push_back(lower(std::string(200, 'x') + std::to_string(i)));
   OverlaySpec overlay = spec(lowers);
   for (auto* path : {&overlay.upper, &overlay.work}) {
-    *path = dir_.path() / std::string(150, 'y') / std::string(150, path == &overlay.upper ? 'u' : 'w');
+    *path =
+        dir_.path() / std::string(150, 'y') / std::string(150, path == &overlay.upper ? 'u' : 'w');
     ASSERT_TRUE(make_dirs(*path).ok());
   }
   const Status status = mount_overlay(overlay, target());

@@ -39,8 +39,7 @@ bool SplicePipe::open() {
 bool SplicePipe::fits(uint64_t length) { return length <= kMaxLength && open(); }
 
 bool SplicePipe::fill(ByteView header, int file, uint64_t offset, uint64_t length) {
-  if (::write(write_.get(), header.data(), header.size()) !=
-      static_cast<ssize_t>(header.size())) {
+  if (::write(write_.get(), header.data(), header.size()) != static_cast<ssize_t>(header.size())) {
     return false;
   }
   auto position = static_cast<loff_t>(offset);

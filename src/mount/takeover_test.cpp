@@ -161,9 +161,9 @@ class Takeover : public ::testing::Test {
   std::unique_ptr<Engine> engine_;
 };
 
-#define SKIP_UNLESS_RESEND(daemon)                                \
-  if (!(daemon).left()[0].state.fuse.can_resend()) {              \
-  GTEST_SKIP() << "this kernel has no FUSE_NOTIFY_RESEND (6.9)"; \
+#define SKIP_UNLESS_RESEND(daemon)                                 \
+  if (!(daemon).left()[0].state.fuse.can_resend()) {               \
+    GTEST_SKIP() << "this kernel has no FUSE_NOTIFY_RESEND (6.9)"; \
   }
 
 TEST_F(Takeover, ABlockedReaderGetsRightBytesFromTheSuccessor) {
@@ -194,8 +194,8 @@ TEST_F(Takeover, AHundredMountsGoOn) {
   auto devices = TestImage::devices(1);
   std::vector<std::unique_ptr<ReaderProcess>> readers;
   for (Left& left : daemon.left()) {
-    readers.push_back(std::make_unique<ReaderProcess>(left.image->file(0), 0,
-                                                      devices[0]->bytes(0, 4096)));
+    readers.push_back(
+        std::make_unique<ReaderProcess>(left.image->file(0), 0, devices[0]->bytes(0, 4096)));
   }
   ASSERT_TRUE(daemon.wait_for_reads(kMounts));
   daemon.kill();

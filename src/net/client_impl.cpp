@@ -122,8 +122,8 @@ void Client::Impl::cancel_all() {
 int Client::Impl::poll_timeout_ms() const {
   if (!cancelled_.empty()) return 0;
   if (timers_.empty()) return 60'000;
-  const auto wait = std::chrono::ceil<std::chrono::milliseconds>(timers_.begin()->first -
-                                                                 Clock::now());
+  const auto wait =
+      std::chrono::ceil<std::chrono::milliseconds>(timers_.begin()->first - Clock::now());
   return static_cast<int>(std::clamp<int64_t>(wait.count(), 0, 60'000));
 }
 
@@ -180,8 +180,8 @@ void Client::Impl::start_transfer(Entry& entry) {
   Result<CURL*> easy = transfer.open(this, options_, share_);
   if (!easy.ok()) return finish(transfer.id(), std::move(easy).error());
   if (const CURLMcode code = curl_multi_add_handle(multi_, *easy); code != CURLM_OK) {
-    finish(transfer.id(), Error(Code::internal, transfer.doing() + ": libcurl: " +
-                                                    curl_multi_strerror(code)));
+    finish(transfer.id(),
+           Error(Code::internal, transfer.doing() + ": libcurl: " + curl_multi_strerror(code)));
   }
 }
 
@@ -313,8 +313,8 @@ void Client::Impl::request_begins(const Transfer& transfer, int local_port, int 
   const size_t transfers =
       transfer.priority() == Priority::background ? options_.max_background_per_origin : 1;
   if (rate > 0) {
-    ReceiveWindows::limit(
-        fd, receive_window(rate, ReceiveWindows::least_round_trip(fd), transfers));
+    ReceiveWindows::limit(fd,
+                          receive_window(rate, ReceiveWindows::least_round_trip(fd), transfers));
   }
 }
 

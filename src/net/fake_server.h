@@ -24,7 +24,7 @@ namespace pagein::net {
 
 struct FakeRequest {
   std::string method;
-  std::string path;   // without query
+  std::string path;  // without query
   std::string query;
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
@@ -161,8 +161,7 @@ class FakeServer {
       const size_t colon = field.find(':');
       std::string name = field.substr(0, colon);
       std::transform(name.begin(), name.end(), name.begin(), ::tolower);
-      request->headers[name] =
-          colon + 2 <= field.size() ? field.substr(colon + 2) : std::string();
+      request->headers[name] = colon + 2 <= field.size() ? field.substr(colon + 2) : std::string();
     }
     const std::string length = request->header("content-length");
     const size_t want = length.empty() ? 0 : std::stoul(length);

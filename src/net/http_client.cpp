@@ -114,9 +114,8 @@ Result<Response> Client::perform(Request request, uint64_t body_cap) {
 }
 
 void Client::set_class_limit(Priority priority, size_t transfers) {
-  impl_->post([impl = impl_.get(), priority, transfers] {
-    impl->set_class_limit(priority, transfers);
-  });
+  impl_->post(
+      [impl = impl_.get(), priority, transfers] { impl->set_class_limit(priority, transfers); });
 }
 
 void Client::pause_class(Priority priority) {

@@ -75,13 +75,13 @@ struct Request {
   Method method = Method::get;
   std::string url;  // http or https, without user:password@
   Headers headers;
-  std::string body;                     // sent if not empty ...
+  std::string body;                      // sent if not empty ...
   std::shared_ptr<BodyProvider> upload;  // ... or this,
-  uint64_t upload_size = 0;             // of exactly so many bytes
+  uint64_t upload_size = 0;              // of exactly so many bytes
   Priority priority = Priority::demand;
   Redirects redirects = Redirects::follow;
   HttpVersion http_version = HttpVersion::http1_1;
-  std::shared_ptr<const TlsOptions> tls;  // nullptr: the defaults
+  std::shared_ptr<const TlsOptions> tls;                  // nullptr: the defaults
   Clock::time_point deadline = Clock::time_point::max();  // for the whole, queueing included
   std::chrono::milliseconds connect_timeout{10000};
   // No byte either way for so long: the transfer has stalled. Not counted while paused.
@@ -91,7 +91,7 @@ struct Request {
 struct ResponseHead {
   int status = 0;
   Headers headers;
-  std::string url;          // that answered: the last hop's
+  std::string url;            // that answered: the last hop's
   bool other_origin = false;  // a redirect left the request's origin
   // Content-Length, where the server gave one.
   std::optional<uint64_t> content_length() const;
@@ -121,14 +121,14 @@ struct Response {
 
 // Monotonic counters since the client was made.
 struct Stats {
-  uint64_t requests = 0;   // started, each redirect hop counted
-  uint64_t failures = 0;   // ended with an error other than cancelled
-  uint64_t connects = 0;   // new connections
+  uint64_t requests = 0;  // started, each redirect hop counted
+  uint64_t failures = 0;  // ended with an error other than cancelled
+  uint64_t connects = 0;  // new connections
   uint64_t bytes_received = 0;
   uint64_t bytes_sent = 0;
   uint64_t bytes_by_priority[kPriorityCount] = {};  // received
-  uint64_t active = 0;     // now
-  uint64_t queued = 0;     // now
+  uint64_t active = 0;                              // now
+  uint64_t queued = 0;                              // now
 };
 
 // What was measured of one origin; zero where nothing was yet. Smoothed.
@@ -137,8 +137,8 @@ struct LinkEstimate {
   std::chrono::microseconds first_byte{0};  // request sent to first byte of the answer
   // The same at its best lately: what the way takes when nothing queues.
   std::chrono::microseconds least_first_byte{0};
-  double bytes_per_second = 0;              // of one transfer's body, large ones only
-  double peak_bytes_per_second = 0;         // of all together, at their best lately
+  double bytes_per_second = 0;       // of one transfer's body, large ones only
+  double peak_bytes_per_second = 0;  // of all together, at their best lately
   // Bytes that arrive within least_first_byte: fetching less saves nothing. (By
   // the mean it would grow with the load that it makes.)
   uint64_t bytes_per_round_trip() const;
@@ -146,7 +146,7 @@ struct LinkEstimate {
 
 struct ClientOptions {
   std::string user_agent = "pagein/" PAGEIN_VERSION;
-  size_t max_connections = 128;           // kept and used in total
+  size_t max_connections = 128;            // kept and used in total
   size_t max_connections_per_origin = 16;  // transfers at once; the rest queues by priority
   // Per origin; demand may use every connection, the others leave it room.
   size_t max_prefetch_per_origin = 8;

@@ -144,9 +144,8 @@ class StringProvider : public BodyProvider {
 
 TEST(HttpClient, StreamsAnUploadThatPausesOnTheWay) {
   const std::string body = pattern(3 << 20);
-  FakeServer server([](const FakeRequest& request) {
-    return FakeResponse{.status = 201, .body = request.body};
-  });
+  FakeServer server(
+      [](const FakeRequest& request) { return FakeResponse{.status = 201, .body = request.body}; });
   auto client = make_client();
   auto provider = std::make_shared<StringProvider>(body);
   Gate stalled;
@@ -241,9 +240,9 @@ TEST(HttpClient, SameOriginRedirectKeepsCredentialsAndBody) {
 
 TEST(HttpClient, RedirectLoopsAndBadTargetsEnd) {
   FakeServer server([](const FakeRequest& request) {
-    return FakeResponse{.status = 302,
-                        .headers = {{"Location", request.path == "/file" ? "file:///etc/passwd"
-                                                                         : "/loop"}}};
+    return FakeResponse{
+        .status = 302,
+        .headers = {{"Location", request.path == "/file" ? "file:///etc/passwd" : "/loop"}}};
   });
   auto client = make_client();
   auto loop = client->perform(get(server.url("/loop")), kCap);
@@ -290,10 +289,10 @@ TEST(HttpClient, FailuresSayWhichUrlWithoutItsQuery) {
 
 TEST(HttpClient, ShortBodyAndResetAreUnavailable) {
   FakeServer server([](const FakeRequest& request) {
-    return FakeResponse{.body = "half",
-                        .claimed_length = 8,
-                        .end = request.path == "/reset" ? FakeResponse::End::reset
-                                                        : FakeResponse::End::close};
+    return FakeResponse{
+        .body = "half",
+        .claimed_length = 8,
+        .end = request.path == "/reset" ? FakeResponse::End::reset : FakeResponse::End::close};
   });
   auto client = make_client();
   for (const char* path : {"/reset", "/short"}) {
@@ -607,7 +606,8 @@ TEST(HttpClient, MayBeDestroyedByItsOwnCallback) {
 TEST(HttpClient, PerformOnTheNetThreadIsRefused) {
   auto client = make_client();
   std::promise<Code> code;
-  client->run_after(0ns, [&] { code.set_value(client->perform(get("http://x/"), 1).error().code); });
+  client->run_after(0ns,
+                    [&] { code.set_value(client->perform(get("http://x/"), 1).error().code); });
   EXPECT_EQ(code.get_future().get(), Code::internal);
 }
 

@@ -84,8 +84,8 @@ Status Transfer::prepare() {
   ASSIGN_OR_RETURN(first_, parse_url(request_.url));
   for (const auto& [name, value] : request_.headers.all()) {
     if (has_control(name) || has_control(value)) {
-      return Error(Code::invalid_argument, "header " + name.substr(0, 40) +
-                                               " holds control characters");
+      return Error(Code::invalid_argument,
+                   "header " + name.substr(0, 40) + " holds control characters");
     }
   }
   url_ = first_;
@@ -334,8 +334,8 @@ size_t Transfer::on_body(ByteView data) {
 size_t Transfer::read_callback(char* data, size_t size, size_t count, void* self) {
   size_t given = CURL_READFUNC_ABORT;
   guard("http upload", [&] {
-    given = static_cast<Transfer*>(self)->on_upload(
-        {reinterpret_cast<uint8_t*>(data), size * count});
+    given =
+        static_cast<Transfer*>(self)->on_upload({reinterpret_cast<uint8_t*>(data), size * count});
   });
   return given;
 }
@@ -401,7 +401,8 @@ Status Transfer::follow() {
                  from + ": more than " + std::to_string(kMaxHops) + " redirects");
   }
   Result<Url> next = resolve_url(url_, location_);
-  if (!next.ok()) return Error(Code::corrupt_input, from + ": redirected to " + next.error().message);
+  if (!next.ok())
+    return Error(Code::corrupt_input, from + ": redirected to " + next.error().message);
   const int status = head_.status;
   const bool safe = request_.method == Method::get || request_.method == Method::head;
   const bool becomes_get =

@@ -33,7 +33,7 @@ Result<Url> parse_url(std::string_view text);
 // RFC 3986 5.2: `location` (absolute or relative) seen from `base`.
 Result<Url> resolve_url(const Url& base, std::string_view location);
 
-bool is_loopback_host(std::string_view host);  // with or without port
+bool is_loopback_host(std::string_view host);       // with or without port
 std::string percent_encode(std::string_view text);  // all but unreserved characters
 
 }  // namespace pagein::net

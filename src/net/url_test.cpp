@@ -39,8 +39,8 @@ TEST(Url, Loopback) {
                            "[::1]", "[::1]:5000", "::1"}) {
     EXPECT_TRUE(is_loopback_host(host)) << host;
   }
-  for (const char* host : {"127.0.0.1.example.com", "128.0.0.1", "localhost.example.com",
-                           "127.1", "127.0.0.1.", "[::2]", "example.com", "", "0x7f.0.0.1"}) {
+  for (const char* host : {"127.0.0.1.example.com", "128.0.0.1", "localhost.example.com", "127.1",
+                           "127.0.0.1.", "[::2]", "example.com", "", "0x7f.0.0.1"}) {
     EXPECT_FALSE(is_loopback_host(host)) << host;
   }
 }

@@ -35,8 +35,8 @@ class Section {
     if (node == nullptr) return;
     const auto value = node->value_exact<int64_t>();
     if (!value || *value < low || *value > high) {
-      fail(*node, key, "must be a whole number from " + std::to_string(low) + " to " +
-                           std::to_string(high));
+      fail(*node, key,
+           "must be a whole number from " + std::to_string(low) + " to " + std::to_string(high));
       return;
     }
     take(*value);
@@ -49,7 +49,8 @@ class Section {
     for (const toml::node& element : *array) {
       const auto value = element.value_exact<std::string>();
       if (!value) return fail(element, key, "must be a list of texts");
-      if (Status status = take(*value); !status.ok()) return fail(element, key, status.error().message);
+      if (Status status = take(*value); !status.ok())
+        return fail(element, key, status.error().message);
     }
   }
   Section section(std::string_view key) {
@@ -75,8 +76,8 @@ class Section {
   void fail(const toml::node& node, std::string_view key, std::string_view why) {
     if (!error_.ok()) return;
     const std::string full = name_.empty() ? std::string(key) : name_ + "." + std::string(key);
-    error_ = Error(Code::corrupt_input, "line " + std::to_string(node.source().begin.line) +
-                                            ": " + full + " " + std::string(why));
+    error_ = Error(Code::corrupt_input, "line " + std::to_string(node.source().begin.line) + ": " +
+                                            full + " " + std::string(why));
   }
 
   std::string name_;
@@ -176,7 +177,8 @@ Status read_all(Section root, Config* config) {
   RETURN_IF_ERROR(read_registry(root.section("registry"), config));
   RETURN_IF_ERROR(read_fetch(root.section("fetch"), config));
   Section mount = root.section("mount");
-  mount.number("threads", 1, 64, [&](int64_t v) { config->mount.threads = static_cast<unsigned>(v); });
+  mount.number("threads", 1, 64,
+               [&](int64_t v) { config->mount.threads = static_cast<unsigned>(v); });
   mount.flag("buffered", &config->mount.buffered);
   RETURN_IF_ERROR(mount.finish());
   return root.finish();

@@ -17,9 +17,9 @@ namespace pagein::node {
 // Every key with its default; docs/configuration.md describes each. A value.
 struct Config {
   std::filesystem::path root = "/var/lib/pagein";
-  std::filesystem::path socket = "/run/pagein/pageind.sock";    // containerd's proxy plugin
-  std::filesystem::path control = "/run/pagein/control.sock";   // pagein status, mount, ...
-  std::string metrics_address;  // "127.0.0.1:9464"; empty: off
+  std::filesystem::path socket = "/run/pagein/pageind.sock";   // containerd's proxy plugin
+  std::filesystem::path control = "/run/pagein/control.sock";  // pagein status, mount, ...
+  std::string metrics_address;                                 // "127.0.0.1:9464"; empty: off
 
   struct {
     log::Level level = log::Level::info;
@@ -32,7 +32,7 @@ struct Config {
   } trust;
 
   struct {
-    std::set<std::string> plain_http;  // hosts reached without TLS, beside loopback
+    std::set<std::string> plain_http;     // hosts reached without TLS, beside loopback
     std::filesystem::path docker_config;  // empty: $DOCKER_CONFIG or ~/.docker/config.json
     std::string ca_file;
   } registry;
@@ -46,8 +46,8 @@ struct Config {
   } fetch;
 
   struct {
-    unsigned threads = 2;      // that serve FUSE requests
-    bool buffered = false;     // cache device files too: more memory, more read-ahead
+    unsigned threads = 2;   // that serve FUSE requests
+    bool buffered = false;  // cache device files too: more memory, more read-ahead
   } mount;
 };
 

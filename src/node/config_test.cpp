@@ -30,7 +30,8 @@ deadline_seconds = 30
 background = false
 [mount]
 threads = 4
-)").value();
+)")
+                            .value();
   EXPECT_EQ(config.root, "/data/pagein");
   EXPECT_EQ(config.log.format, log::Format::json);
   EXPECT_EQ(config.trust.repositories.size(), 2u);

@@ -54,7 +54,8 @@ class FakeImages : public registry::ImageSource {
   oci::Descriptor tag;
   std::atomic<int> resolves{0};
   std::optional<Error> broken;  // what resolving says instead
-  std::shared_ptr<fetch::testing::FakeSource> source = std::make_shared<fetch::testing::FakeSource>();
+  std::shared_ptr<fetch::testing::FakeSource> source =
+      std::make_shared<fetch::testing::FakeSource>();
 
  private:
   std::map<std::string, std::string> documents_;

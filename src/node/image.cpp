@@ -7,8 +7,7 @@ namespace pagein::node {
 namespace {
 
 // The platform's manifest, checked to be what the reference leads to.
-Result<oci::Descriptor> select_manifest(registry::ImageSource& source,
-                                        const std::string& reference,
+Result<oci::Descriptor> select_manifest(registry::ImageSource& source, const std::string& reference,
                                         const oci::Digest& wanted) {
   ASSIGN_OR_RETURN(const oci::Descriptor root, source.resolve());
   if (!wanted.empty() && root.digest == wanted) return root;
@@ -26,8 +25,7 @@ Result<oci::Descriptor> select_manifest(registry::ImageSource& source,
   if (wanted.empty()) {
     const oci::Descriptor* chosen = oci::select_platform(index, oci::Platform::host());
     if (chosen != nullptr) return *chosen;
-    return Error(Code::not_found,
-                 reference + " has no image for " + oci::Platform::host().str());
+    return Error(Code::not_found, reference + " has no image for " + oci::Platform::host().str());
   }
   for (const oci::Descriptor& entry : index.manifests) {
     if (entry.digest == wanted) return entry;
@@ -53,9 +51,8 @@ Result<std::shared_ptr<const Image>> load_image(registry::ImageSource& source,
   ASSIGN_OR_RETURN(image->config, oci::parse_image_config(as_bytes(config)));
   if (image->config.diff_ids.size() != manifest.layers.size()) {
     return Error(Code::corrupt_input,
-                 reference + ": the config names " +
-                     std::to_string(image->config.diff_ids.size()) + " layers, the manifest " +
-                     std::to_string(manifest.layers.size()));
+                 reference + ": the config names " + std::to_string(image->config.diff_ids.size()) +
+                     " layers, the manifest " + std::to_string(manifest.layers.size()));
   }
   const std::vector<oci::Digest> chains = oci::chain_ids(image->config.diff_ids);
   for (size_t i = 0; i < manifest.layers.size(); ++i) {
@@ -85,9 +82,9 @@ std::vector<Result<Bytes>> load_index_heads(registry::BlobSource& source,
   for (size_t i = 0; i < wanted.size(); ++i) {
     Result<Bytes> head = reads[i].wait();
     if (head.ok() && oci::Digest::of(*head) != wanted[i].head_digest) {
-      head = Error(Code::corrupt_input,
-                   "the head of index " + wanted[i].digest.str() + " from " + source.describe() +
-                       " does not have the digest that the manifest gives");
+      head = Error(Code::corrupt_input, "the head of index " + wanted[i].digest.str() + " from " +
+                                            source.describe() +
+                                            " does not have the digest that the manifest gives");
     }
     heads.push_back(std::move(head));
   }

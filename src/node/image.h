@@ -28,8 +28,8 @@ struct ImageLayer {
 
 // Immutable.
 struct Image {
-  std::string reference;         // as it was asked for
-  oci::Digest manifest_digest;   // of this platform's manifest
+  std::string reference;        // as it was asked for
+  oci::Digest manifest_digest;  // of this platform's manifest
   std::string manifest_bytes;
   oci::ImageConfig config;
   std::vector<ImageLayer> layers;  // lowest first

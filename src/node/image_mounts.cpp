@@ -138,8 +138,8 @@ mount::ImageSpec ImageMounts::spec_of(const Chain& chain, const MountRecord& rec
     store::Layer& layer = pagers[i]->layer();
     spec.devices.push_back(record.local[i]
                                ? mount::ImageDevice::local(layer.data_path(), layer.data_size())
-                               : mount::ImageDevice::virtual_file(make_layer_device(
-                                     context_, pagers[i], chain.record.name)));
+                               : mount::ImageDevice::virtual_file(
+                                     make_layer_device(context_, pagers[i], chain.record.name)));
   }
   spec.target = target_of(chain, record.generation);
   spec.caching = options_.caching;
@@ -223,12 +223,11 @@ void ImageMounts::load_rest(const Mounted& mounted) const {
 void ImageMounts::unmount(Chain& chain, Mounted& mounted) {
   const uint64_t generation = mounted.record.generation;
   const std::filesystem::path target = target_of(chain, generation);
-  Status status = mounted.mount != nullptr
-                      ? mounted.mount->unmount(mount::UnmountMode::lazy)
-                      : mount::unmount(target, mount::UnmountMode::lazy);
+  Status status = mounted.mount != nullptr ? mounted.mount->unmount(mount::UnmountMode::lazy)
+                                           : mount::unmount(target, mount::UnmountMode::lazy);
   if (!status.ok()) {
-    log::warn("cannot unmount an image", {{"image", chain.record.name},
-                                          {"why", status.error().message}});
+    log::warn("cannot unmount an image",
+              {{"image", chain.record.name}, {"why", status.error().message}});
   }
   std::error_code ignored;
   std::filesystem::remove(target, ignored);
@@ -242,9 +241,8 @@ void ImageMounts::unmount(Chain& chain, Mounted& mounted) {
 }
 
 void ImageMounts::drop(Chain& chain, uint64_t generation) {
-  const auto it =
-      std::find_if(chain.mounts.begin(), chain.mounts.end(),
-                   [&](const Mounted& m) { return m.record.generation == generation; });
+  const auto it = std::find_if(chain.mounts.begin(), chain.mounts.end(),
+                               [&](const Mounted& m) { return m.record.generation == generation; });
   if (it->record.state.needs_daemon && fd_store_.available()) {
     static_cast<void>(fd_store_.remove(fd_name(chain, generation)));
   }
@@ -396,8 +394,8 @@ Status ImageMounts::restore_chain(Chain& chain, Fds& fds) {
     UniqueFd fd;
     if (const auto it = fds.find(name); it != fds.end()) fd = std::move(it->second);
     const bool had_fd = fd.valid();
-    const Status adopted = pagers.ok() ? adopt(chain, record, *pagers, std::move(fd))
-                                       : Status(pagers.error());
+    const Status adopted =
+        pagers.ok() ? adopt(chain, record, *pagers, std::move(fd)) : Status(pagers.error());
     if (adopted.ok()) continue;
     if (adopted.error().code != Code::not_found || !pagers.ok()) {
       log::warn("a mount of the last run cannot be continued: its readers get errors",
@@ -411,9 +409,8 @@ Status ImageMounts::restore_chain(Chain& chain, Fds& fds) {
     if (!record.holders.empty()) again.push_back(std::move(record));
   }
   if (pagers.ok() && chain.merged) mount_again(chain, std::move(again), *pagers);
-  std::sort(chain.mounts.begin(), chain.mounts.end(), [](const auto& a, const auto& b) {
-    return a.record.generation < b.record.generation;
-  });
+  std::sort(chain.mounts.begin(), chain.mounts.end(),
+            [](const auto& a, const auto& b) { return a.record.generation < b.record.generation; });
   for (size_t i = chain.mounts.size(); i-- > 0;) {
     Mounted& mounted = chain.mounts[i];
     if (mounted.record.holders.empty() && !mounted.unmounted) unmount(chain, mounted);
@@ -422,8 +419,8 @@ Status ImageMounts::restore_chain(Chain& chain, Fds& fds) {
   // What is mounted is what the record on disk says, but for what is gone: a
   // full disk must not cost the readers their mounts.
   if (Status saved = save(chain); !saved.ok()) {
-    log::warn("an image's mounts cannot be recorded", {{"image", chain.record.name},
-                                                       {"why", saved.error().message}});
+    log::warn("an image's mounts cannot be recorded",
+              {{"image", chain.record.name}, {"why", saved.error().message}});
   }
   return {};
 }

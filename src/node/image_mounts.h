@@ -31,7 +31,7 @@ struct PinRequest {
   std::vector<std::string> below;   // folders of ordinary layers below the run
   bool remote_below = false;        // another run of ours lies below too
   std::string holder;
-  std::string name;                 // the image, for messages
+  std::string name;  // the image, for messages
 };
 
 // Invariants:
@@ -79,7 +79,7 @@ class ImageMounts {
   struct Mounted {
     MountRecord record;
     std::unique_ptr<mount::ImageMount> mount;  // null: dead, or not there
-    Pagers pagers;  // not once unmounted: its devices have them
+    Pagers pagers;                             // not once unmounted: its devices have them
     // Nobody holds it; for who still has files of it open.
     bool unmounted = false;
   };
@@ -91,24 +91,20 @@ class ImageMounts {
   struct Chain {
     std::string key;
     std::filesystem::path dir;
-    Mutex mutex;  // held while the chain is merged or mounted
+    Mutex mutex;                           // held while the chain is merged or mounted
     ImageRecord record GUARDED_BY(mutex);  // but for `mounts`, which are below
     std::vector<Mounted> mounts GUARDED_BY(mutex);
-    bool merged GUARDED_BY(mutex) = false;  // meta.erofs is there and current
+    bool merged GUARDED_BY(mutex) = false;     // meta.erofs is there and current
     bool forgotten GUARDED_BY(mutex) = false;  // not in chains_ any more: look it up anew
   };
 
   std::shared_ptr<Chain> chain_of(const PinRequest& request);
   Result<std::filesystem::path> pin_chain(Chain& chain, const PinRequest& request)
       REQUIRES(chain.mutex);
-  Status merge(Chain& chain, const Pagers& pagers,
-               bool remote_below) REQUIRES(chain.mutex);
-  Result<Mounted> make_mount(Chain& chain, MountRecord record,
-                             Pagers pagers)
-      REQUIRES(chain.mutex);
+  Status merge(Chain& chain, const Pagers& pagers, bool remote_below) REQUIRES(chain.mutex);
+  Result<Mounted> make_mount(Chain& chain, MountRecord record, Pagers pagers) REQUIRES(chain.mutex);
   mount::ImageSpec spec_of(const Chain& chain, const MountRecord& record,
-                           const Pagers& pagers) const
-      REQUIRES(chain.mutex);
+                           const Pagers& pagers) const REQUIRES(chain.mutex);
   using Fds = std::map<std::string, UniqueFd>;
   Status restore_chain(Chain& chain, Fds& fds);
   Status adopt(Chain& chain, MountRecord record, const Pagers& pagers, UniqueFd fd)

@@ -78,8 +78,8 @@ class ImageMountsTest : public testing::Test {
   }
 
   std::shared_ptr<fetch::LayerPager> add(const TestLayer& layer) {
-    return must(layers_->add(layer.head, {"oci:/nowhere", layer.index_digest(),
-                                          layer.index_blob.size()}));
+    return must(
+        layers_->add(layer.head, {"oci:/nowhere", layer.index_digest(), layer.index_blob.size()}));
   }
   void complete(size_t i) {
     const auto pager = must(layers_->find(ids_[i]));

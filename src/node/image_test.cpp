@@ -131,7 +131,8 @@ TEST_F(ImageTest, HostileIndexAnnotationsMakeAnOrdinaryLayer) {
   };
   namespace a = oci::annotation;
   EXPECT_TRUE(loaded_with("", ""));
-  for (const char* size : {"", "-1", "5001", "0", "1e3", "99999999999999999999", "268435457", " 5"}) {
+  for (const char* size :
+       {"", "-1", "5001", "0", "1e3", "99999999999999999999", "268435457", " 5"}) {
     EXPECT_FALSE(loaded_with(a::kIndexHeadSize, size)) << size;
   }
   EXPECT_FALSE(loaded_with(a::kIndexSize, "999999999999999"));

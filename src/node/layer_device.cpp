@@ -43,8 +43,8 @@ class PendingRead : public std::enable_shared_from_this<PendingRead> {
       reply_.leave();
       return finish();
     }
-    const bool again = fetched ? status.error().code == Code::unavailable
-                               : status.error().code == Code::cancelled;
+    const bool again =
+        fetched ? status.error().code == Code::unavailable : status.error().code == Code::cancelled;
     if (again && ++attempts_ < kAttempts) return ask();
     context_.counters().errors++;
     log::error("a container's read fails (EIO)",

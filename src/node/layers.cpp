@@ -23,8 +23,8 @@ std::string format_origins(const std::vector<OriginRecord>& origins) {
                     {"index", origin.index.str()},
                     {"index_size", origin.index_size}});
   }
-  return nlohmann::json{{"version", 1}, {"origins", std::move(list)}}
-             .dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
+  return nlohmann::json{{"version", 1}, {"origins", std::move(list)}}.dump(
+             2, ' ', false, nlohmann::json::error_handler_t::replace) +
          "\n";
 }
 
@@ -67,8 +67,7 @@ Result<std::unique_ptr<Layers>> Layers::open(fetch::Context& context, store::Lay
                                              std::shared_ptr<registry::Session> session,
                                              const std::filesystem::path& root) {
   RETURN_IF_ERROR(make_dirs(root / "origins", 0700));
-  return std::unique_ptr<Layers>(
-      new Layers(context, store, std::move(session), root / "origins"));
+  return std::unique_ptr<Layers>(new Layers(context, store, std::move(session), root / "origins"));
 }
 
 std::filesystem::path Layers::origins_file(const std::string& id) const {

@@ -18,7 +18,8 @@ OriginRecord origin(const std::string& location, uint64_t size = 7) {
 }
 
 TEST(Origins, RoundTrip) {
-  const std::vector<OriginRecord> some = {origin("r.example/app"), origin("oci:/tmp/x", UINT64_MAX)};
+  const std::vector<OriginRecord> some = {origin("r.example/app"),
+                                          origin("oci:/tmp/x", UINT64_MAX)};
   EXPECT_EQ(must(parse_origins(format_origins(some))), some);
   EXPECT_TRUE(must(parse_origins(format_origins({}))).empty());
 }

@@ -44,7 +44,8 @@ Result<std::vector<std::pair<std::string, std::string>>> read_xattrs(const Uniqu
 // opaque directories").
 bool is_opaque(const UniqueFd& directory) {
   char value[2];
-  return ::getxattr(path_of(directory).c_str(), "trusted.overlay.opaque", value, sizeof value) == 1 &&
+  return ::getxattr(path_of(directory).c_str(), "trusted.overlay.opaque", value, sizeof value) ==
+             1 &&
          value[0] == 'y';
 }
 

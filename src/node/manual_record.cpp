@@ -20,8 +20,8 @@ Result<ManualRecord> parse_manual(std::string_view text) {
   const auto dir = json.find("dir");
   const auto location = json.find("location");
   const auto layers = json.find("layers");
-  if (dir == json.end() || !dir->is_string() || location == json.end() ||
-      !location->is_string() || layers == json.end() || !layers->is_array()) {
+  if (dir == json.end() || !dir->is_string() || location == json.end() || !location->is_string() ||
+      layers == json.end() || !layers->is_array()) {
     return corrupt;
   }
   ManualRecord record{dir->get<std::string>(), location->get<std::string>(), {}};

@@ -11,8 +11,8 @@
 namespace pagein::node {
 
 struct ManualRecord {
-  std::string dir;       // where it is shown
-  std::string location;  // as registry::parse_location takes it
+  std::string dir;                  // where it is shown
+  std::string location;             // as registry::parse_location takes it
   std::vector<std::string> layers;  // names in the store, lowest first
 };
 

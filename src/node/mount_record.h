@@ -15,7 +15,7 @@ namespace pagein::node {
 
 // One mount of the image. Later ones read more layers from local data.
 struct MountRecord {
-  uint64_t generation = 0;  // from 1, each later one greater
+  uint64_t generation = 0;        // from 1, each later one greater
   std::vector<bool> local;        // by layer: mounted from its local data
   std::set<std::string> holders;  // who needs it
   mount::ImageMountState state;

@@ -8,8 +8,8 @@
 
 namespace pagein::node {
 
-Result<std::unique_ptr<Node>> Node::start(const Config& config,
-                                          std::vector<mount::StoredFd> fds, NodeParts parts) {
+Result<std::unique_ptr<Node>> Node::start(const Config& config, std::vector<mount::StoredFd> fds,
+                                          NodeParts parts) {
   std::unique_ptr<Node> node(new Node(config, std::move(parts)));
   RETURN_IF_ERROR(node->open(std::move(fds)));
   return node;
@@ -53,9 +53,8 @@ Status Node::open_registry() {
                                       config_.fetch.background_bytes_per_second);
   options.plain_http = config_.registry.plain_http;
   const std::filesystem::path docker_config =
-      config_.registry.docker_config.empty()
-          ? registry::DockerConfigCredentials::default_path()
-          : config_.registry.docker_config;
+      config_.registry.docker_config.empty() ? registry::DockerConfigCredentials::default_path()
+                                             : config_.registry.docker_config;
   if (!docker_config.empty()) {
     options.credentials = std::make_shared<registry::DockerConfigCredentials>(docker_config);
   }
@@ -88,8 +87,8 @@ Status Node::open_mounts(std::vector<mount::StoredFd> fds) {
   options.caching =
       config_.mount.buffered ? mount::DeviceCaching::buffered : mount::DeviceCaching::direct;
   options.load_rest = [this](const std::shared_ptr<fetch::LayerPager>& pager) { load_rest(pager); };
-  mounts_ = std::make_unique<ImageMounts>(*context_, *layers_, *engine_, fd_store_,
-                                          std::move(options));
+  mounts_ =
+      std::make_unique<ImageMounts>(*context_, *layers_, *engine_, fd_store_, std::move(options));
   RETURN_IF_ERROR(mounts_->restore(std::move(fds)));
   const auto restored = mounts_->list();
   MutexLock lock(mutex_);
@@ -110,8 +109,8 @@ void Node::load_rest(const std::shared_ptr<fetch::LayerPager>& pager) {
 void Node::on_settled(const std::shared_ptr<fetch::LayerPager>& pager) {
   const store::Layer& layer = pager->layer();
   if (layer.quarantined()) return;  // logged where it was found
-  log::info("layer is complete", {{"layer", layer.index()->layer_digest.str()},
-                                  {"bytes", layer.index()->tar_size}});
+  log::info("layer is complete",
+            {{"layer", layer.index()->layer_digest.str()}, {"bytes", layer.index()->tar_size}});
 }
 
 void Node::sync_loop() {

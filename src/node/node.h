@@ -52,8 +52,7 @@ class Node : public snapshotter::RemoteBackend {
   // Opens the store, probes the engine, continues the mounts of a predecessor.
   // failed_precondition: another daemon uses the root; unsupported: this
   // kernel has no mount engine that works.
-  static Result<std::unique_ptr<Node>> start(const Config& config,
-                                             std::vector<mount::StoredFd> fds,
+  static Result<std::unique_ptr<Node>> start(const Config& config, std::vector<mount::StoredFd> fds,
                                              NodeParts parts = {});
   ~Node() override;
 

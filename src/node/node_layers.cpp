@@ -58,7 +58,8 @@ Status Node::load_served(Served& served, registry::ImageSource& source,
     missing.push_back(i);
     wanted.push_back(*layers[i].index);
   }
-  auto heads = load_index_heads(*source.blobs(), wanted, net::Clock::now() + config_.fetch.deadline);
+  auto heads =
+      load_index_heads(*source.blobs(), wanted, net::Clock::now() + config_.fetch.deadline);
   for (size_t m = 0; m < missing.size(); ++m) {
     const size_t i = missing[m];
     const OriginRecord origin{location, layers[i].index->digest, layers[i].index->size};

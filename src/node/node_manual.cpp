@@ -52,10 +52,10 @@ Result<std::shared_ptr<Node::Served>> Node::load_manual(const std::string& locat
   RETURN_IF_ERROR(load_served(*entry, *source, location_text, blobs, oci::Digest()));
   for (size_t i = 0; i < entry->ids.size(); ++i) {
     if (!entry->ids[i].empty()) continue;
-    return Error(Code::unsupported,
-                 "layer " + entry->image->layers[i].descriptor.digest.str() +
-                     " cannot be served lazily: " + entry->reasons[i] +
-                     "; convert the image first (pagein convert " + location_text + ")");
+    return Error(Code::unsupported, "layer " + entry->image->layers[i].descriptor.digest.str() +
+                                        " cannot be served lazily: " + entry->reasons[i] +
+                                        "; convert the image first (pagein convert " +
+                                        location_text + ")");
   }
   return entry;
 }
@@ -124,8 +124,7 @@ std::vector<std::pair<std::filesystem::path, Result<ManualRecord>>> Node::load_m
     const {
   std::vector<std::pair<std::filesystem::path, Result<ManualRecord>>> records;
   std::error_code ignored;
-  for (const auto& entry :
-       std::filesystem::directory_iterator(config_.root / "manual", ignored)) {
+  for (const auto& entry : std::filesystem::directory_iterator(config_.root / "manual", ignored)) {
     if (entry.path().extension() != ".json") continue;  // half-written
     const auto text = read_file(entry.path(), kMaxManualFile);
     Result<ManualRecord> record =
@@ -184,7 +183,8 @@ void Node::note_absent(const ManualRecord& record, const Error& why) {
   for (const std::string& id : record.layers) {
     const auto pager = layers_->find(id);
     if (!pager.ok() || !(*pager)->layer().quarantined()) continue;
-    return forget_manual(record, "a layer is quarantined: " + (*pager)->layer().quarantine_reason());
+    return forget_manual(record,
+                         "a layer is quarantined: " + (*pager)->layer().quarantine_reason());
   }
   {
     MutexLock lock(mutex_);
@@ -228,7 +228,8 @@ bool Node::retry_absent() {
     MutexLock lock(manual_mutex_);
     if (!is_absent(dir)) continue;  // unmounted by hand meanwhile
     if (!lost.ok()) {
-      if (lost.error().code == Code::failed_precondition) forget_manual(record, lost.error().message);
+      if (lost.error().code == Code::failed_precondition)
+        forget_manual(record, lost.error().message);
       continue;
     }
     if (Status status = show_again(record); !status.ok()) {

@@ -148,9 +148,9 @@ TEST_F(NodeTest, AnUntrustedRepositoryIsNotEvenAsked) {
 }
 
 TEST_F(NodeTest, WhatThePullDoesNotSayIsDeclinedWithoutAsking) {
-  for (const char* key : {"containerd.io/snapshot/cri.image-ref",
-                          "containerd.io/snapshot/cri.manifest-digest",
-                          "containerd.io/snapshot/cri.layer-digest"}) {
+  for (const char* key :
+       {"containerd.io/snapshot/cri.image-ref", "containerd.io/snapshot/cri.manifest-digest",
+        "containerd.io/snapshot/cri.layer-digest"}) {
     for (const char* value : {"", "sha256:zz", "UPPER case"}) {
       auto bad = request(0);
       bad.labels[key] = value;
@@ -167,8 +167,7 @@ TEST_F(NodeTest, WhatThePullDoesNotSayIsDeclinedWithoutAsking) {
 // Labels can be forged by a manifest's annotations.
 TEST_F(NodeTest, LabelsMustAgreeWithWhatTheNameLeadsTo) {
   auto forged = request(0);
-  forged.labels["containerd.io/snapshot/cri.manifest-digest"] =
-      put_image({&made_[2]}).digest.str();
+  forged.labels["containerd.io/snapshot/cri.manifest-digest"] = put_image({&made_[2]}).digest.str();
   EXPECT_EQ(prepare(forged), "");
   EXPECT_THAT(last_reason(), HasSubstr("the tag may have moved"));
 

@@ -102,8 +102,9 @@ class ForgetfulDisk {
     const Bytes& other = coin() ? before : now;
     for (size_t at = 0; at < std::min(left.size(), other.size()); at += kPage) {
       const size_t length = std::min({kPage, left.size() - at, other.size() - at});
-      if (coin()) std::copy_n(other.begin() + static_cast<ptrdiff_t>(at), length,
-                              left.begin() + static_cast<ptrdiff_t>(at));
+      if (coin())
+        std::copy_n(other.begin() + static_cast<ptrdiff_t>(at), length,
+                    left.begin() + static_cast<ptrdiff_t>(at));
     }
     return left;
   }

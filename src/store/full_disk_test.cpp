@@ -111,7 +111,8 @@ TEST(FullDisk, ADamagedLayerIsOpened) {
     {
       const auto store = must(LayerStore::open(dir.path()));
       const auto layer = must(store->create(made.head));
-      for (size_t i = 0; i < made.index->spans.size(); ++i) must(layer->write_span(i, made.span(i)));
+      for (size_t i = 0; i < made.index->spans.size(); ++i)
+        must(layer->write_span(i, made.span(i)));
       must(layer->sync());
       if (complete) must(layer->mark_complete());
       const UniqueFd data = must(open_file(layer->data_path(), O_RDWR));

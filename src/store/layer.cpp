@@ -47,9 +47,8 @@ bool Layer::has_data(uint64_t data_offset, uint64_t length) const {
 Status Layer::write_span(size_t span, ByteView tar) {
   if (complete() || presence_->test(span)) return {};
   const uint64_t failed_before = failed_syncs_.load();
-  ASSIGN_OR_RETURN(const SpanSum sum,
-                   write_span_bytes(*index_, rest_layout_, span, tar,
-                                    {files_.data.get(), files_.rest.get()}));
+  ASSIGN_OR_RETURN(const SpanSum sum, write_span_bytes(*index_, rest_layout_, span, tar,
+                                                       {files_.data.get(), files_.rest.get()}));
   RETURN_IF_ERROR(pwrite_full(files_.sums.get(), sum, span * sum.size()));
   presence_->set(span);
   if (files_.meter) files_.meter->wrote(tar.size());  // before a sync may settle it
@@ -73,8 +72,7 @@ void Layer::drop_claim(size_t span) {
 }
 
 Status Layer::read_span(size_t span, std::span<uint8_t> out) const {
-  return read_span_bytes(*index_, rest_layout_, span, out,
-                         {files_.data.get(), files_.rest.get()});
+  return read_span_bytes(*index_, rest_layout_, span, out, {files_.data.get(), files_.rest.get()});
 }
 
 Status Layer::read_data(uint64_t data_offset, std::span<uint8_t> out) const {
@@ -143,7 +141,8 @@ Status Layer::mark_complete() {
   state_ = std::move(next);
   complete_.store(true, std::memory_order_release);
   // Only the proof of the diffID needed the rest.
-  if (::ftruncate(files_.rest.get(), 0) != 0) return errno_error(errno, "truncate " + id_ + "/rest");
+  if (::ftruncate(files_.rest.get(), 0) != 0)
+    return errno_error(errno, "truncate " + id_ + "/rest");
   return {};
 }
 
@@ -188,7 +187,8 @@ Result<size_t> Layer::scrub_holes() {
     data = ::lseek(files_.data.get(), hole, SEEK_DATA);
     // ENXIO: it is a hole up to the end.
     const uint64_t end = data < 0 ? data_size() : static_cast<uint64_t>(data);
-    const auto [first, last] = spans_of(static_cast<uint64_t>(hole), end - static_cast<uint64_t>(hole));
+    const auto [first, last] =
+        spans_of(static_cast<uint64_t>(hole), end - static_cast<uint64_t>(hole));
     for (size_t span = std::max(first, checked); span < last; ++span) {
       if (!presence_->test(span)) continue;
       ASSIGN_OR_RETURN(const bool right, sum_is_right(span));

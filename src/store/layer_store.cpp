@@ -20,9 +20,7 @@ constexpr uint64_t kMaxHead = 256ULL << 20;
 constexpr uint64_t kMaxState = 1 << 20;
 constexpr std::string_view kHalfMade = ".new-";
 
-bool is_id(std::string_view name) {
-  return oci::Digest::parse("sha256:" + std::string(name)).ok();
-}
+bool is_id(std::string_view name) { return oci::Digest::parse("sha256:" + std::string(name)).ok(); }
 
 bool is_there(const std::filesystem::path& path) {
   std::error_code ignored;
@@ -70,8 +68,9 @@ Result<std::unique_ptr<LayerStore>> LayerStore::open(const std::filesystem::path
   ASSIGN_OR_RETURN(UniqueFd lock, open_file(root / "lock", O_RDWR | O_CREAT, 0600));
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
     return Error(Code::failed_precondition,
-                 root.string() + " is in use by another pageind; stop it first, or give this one "
-                                 "another root");
+                 root.string() +
+                     " is in use by another pageind; stop it first, or give this one "
+                     "another root");
   }
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(layers, ignored)) {
@@ -177,8 +176,7 @@ Result<std::shared_ptr<Layer>> LayerStore::load_files(const std::string& id) con
   auto layer = std::make_shared<Layer>(id, std::move(index), std::move(files), std::move(state),
                                        std::move(presence));
   if (stop == Presence::Stop::clean) return layer;
-  ASSIGN_OR_RETURN(const size_t dropped,
-                   layer->complete() ? layer->scrub_holes() : layer->scrub());
+  ASSIGN_OR_RETURN(const size_t dropped, layer->complete() ? layer->scrub_holes() : layer->scrub());
   if (dropped > 0) {
     log::warn("spans of a layer did not survive the last stop and will be fetched again",
               {{"layer", id}, {"spans", dropped}});
@@ -255,7 +253,8 @@ Status LayerStore::sync_all() {
 Status LayerStore::close_cleanly() {
   Status first;
   for (const auto& layer : open_layers()) {
-    if (Status status = layer->close_cleanly(); !status.ok() && first.ok()) first = std::move(status);
+    if (Status status = layer->close_cleanly(); !status.ok() && first.ok())
+      first = std::move(status);
   }
   return first;
 }

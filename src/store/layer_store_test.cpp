@@ -26,9 +26,7 @@ class LayerStoreTest : public testing::Test {
     store_ = must(LayerStore::open(dir_.path()));
   }
   void SetUp() override { reopen(); }
-  std::filesystem::path folder(const std::string& id) const {
-    return dir_.path() / "layers" / id;
-  }
+  std::filesystem::path folder(const std::string& id) const { return dir_.path() / "layers" / id; }
   // A layer with these spans written and closed in this way.
   enum class Close { clean, synced, not_at_all };
   std::string left_behind(const TestLayer& made, Close close, bool complete = false) {

@@ -46,8 +46,7 @@ class LayerTest : public testing::Test {
 TEST_F(LayerTest, SpansBecomeTheDataFileAndComeBack) {
   for (const auto encoding : {codec::Encoding::gzip, codec::Encoding::identity}) {
     for (const bool backwards : {false, true}) {
-      const TestLayer made = make_test_layer(
-          sample_tar(backwards ? 1 : 2), {.encoding = encoding});
+      const TestLayer made = make_test_layer(sample_tar(backwards ? 1 : 2), {.encoding = encoding});
       const size_t count = made.index->spans.size();
       ASSERT_GE(count, 10u);
       const auto layer = create(made);
@@ -87,8 +86,9 @@ TEST_F(LayerTest, ClaimsExactlyTheDataOfItsSpans) {
     ++there;
     Bytes block(4096, 0xee);
     ASSERT_TRUE(layer->read_data(at, block).ok());
-    EXPECT_TRUE(std::equal(block.begin(), block.end(),
-                           expected.begin() + static_cast<ptrdiff_t>(at))) << at;
+    EXPECT_TRUE(
+        std::equal(block.begin(), block.end(), expected.begin() + static_cast<ptrdiff_t>(at)))
+        << at;
   }
   EXPECT_GT(there, 10u);
 }

@@ -87,7 +87,8 @@ Result<Presence::Stop> Presence::parse(ByteView file, std::string_view name) {
   auto corrupt = [&](std::string_view why) {
     return Error(Code::corrupt_input, std::string(name) + ": " + std::string(why));
   };
-  if (!std::equal(std::begin(kMagic), std::end(kMagic), header.magic)) return corrupt("not a presence map");
+  if (!std::equal(std::begin(kMagic), std::end(kMagic), header.magic))
+    return corrupt("not a presence map");
   if (header.version != kVersion) return corrupt("unknown version");
   if (header.clean > 1) return corrupt("neither clean nor unclean");
   if (header.spans != spans_) return corrupt("is for another number of spans");

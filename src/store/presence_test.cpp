@@ -26,8 +26,9 @@ class PresenceFile : public testing::Test {
     return {text.begin(), text.end()};
   }
   Code load_error(size_t spans, const Bytes& content) {
-    std::ofstream(path_, std::ios::binary).write(reinterpret_cast<const char*>(content.data()),
-                                                 static_cast<std::streamsize>(content.size()));
+    std::ofstream(path_, std::ios::binary)
+        .write(reinterpret_cast<const char*>(content.data()),
+               static_cast<std::streamsize>(content.size()));
     Presence presence(spans);
     const auto loaded = presence.load(path_);
     EXPECT_FALSE(loaded.ok());

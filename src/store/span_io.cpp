@@ -150,8 +150,8 @@ Status read_span_bytes(const index::LayerIndex& index, const RestLayout& rest, s
   };
   RETURN_IF_ERROR(for_each_piece(index, span, [&](const Piece& piece) -> Status {
     RETURN_IF_ERROR(headers_until(piece.tar_offset));
-    RETURN_IF_ERROR(pread_full(files.data_fd, tar.subspan(cursor - begin, piece.length),
-                               piece.data_offset));
+    RETURN_IF_ERROR(
+        pread_full(files.data_fd, tar.subspan(cursor - begin, piece.length), piece.data_offset));
     cursor += piece.length;
     return {};
   }));
