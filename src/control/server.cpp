@@ -94,18 +94,14 @@ class Server::Impl {
 
  private:
   Status start_metrics() {
-    const std::string& address = node_.config().metrics_address;
-    if (address.empty()) return {};
-    const size_t colon = address.rfind(':');
-    const int port = colon == std::string::npos ? 0 : std::atoi(address.c_str() + colon + 1);
-    if (port <= 0 || port > 65535) {
-      return Error(Code::invalid_argument, "metrics_address must be host:port");
-    }
+    const auto& [host, port] = node_.config().metrics;
+    if (host.empty()) return {};
     metrics_.Get("/metrics", [this](const httplib::Request&, httplib::Response& response) {
       response.set_content(metrics_text(node_), "text/plain; version=0.0.4");
     });
-    if (!metrics_.bind_to_port(address.substr(0, colon), port)) {
-      return Error(Code::internal, "cannot listen at metrics_address " + address);
+    if (!metrics_.bind_to_port(host, port)) {
+      return Error(Code::internal, "cannot listen at metrics_address " + host + " port " +
+                                       std::to_string(port) + "; is it taken?");
     }
     metrics_thread_ =
         std::thread([this] { guard("metrics", [this] { metrics_.listen_after_bind(); }); });

@@ -19,7 +19,11 @@ struct Config {
   std::filesystem::path root = "/var/lib/pagein";
   std::filesystem::path socket = "/run/pagein/pageind.sock";   // containerd's proxy plugin
   std::filesystem::path control = "/run/pagein/control.sock";  // pagein status, mount, ...
-  std::string metrics_address;                                 // "127.0.0.1:9464"; empty: off
+
+  struct {             // metrics_address
+    std::string host;  // empty: off
+    uint16_t port = 0;
+  } metrics;
 
   struct {
     log::Level level = log::Level::info;
