@@ -121,7 +121,8 @@ int run_why(const Flags& flags) {
   if (lazy.empty() && ordinary.empty()) {
     std::printf(
         "%s: no container or mount uses it now, and no layer of it was declined since pageind "
-        "started\n",
+        "started.\nIf a container runs from it, another image with the same layers brought them: "
+        "containerd shares snapshots.\n",
         flags.first.empty() ? "any image" : flags.first.c_str());
   }
   return kOk;
