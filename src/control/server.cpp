@@ -108,6 +108,27 @@ class Server::Impl {
     return {};
   }
 
+  void gc(const httplib::Request& request, httplib::Response& response) {
+    const auto body = nlohmann::json::parse(request.body, nullptr, /*allow_exceptions=*/false);
+    std::optional<uint64_t> max_bytes;
+    if (!body.is_object()) {
+      return answer(response, Error(Code::invalid_argument, "the body must be a JSON object"));
+    }
+    if (const auto it = body.find("max_bytes"); it != body.end()) {
+      if (!it->is_number_unsigned()) {
+        return answer(response,
+                      Error(Code::invalid_argument, "\"max_bytes\" must be a number of bytes"));
+      }
+      max_bytes = it->get<uint64_t>();
+    }
+    const node::Node::Collected collected = node_.collect_garbage(max_bytes);
+    const nlohmann::json result = {{"removed_layers", collected.removed},
+                                   {"evicted_layers", collected.evicted.layers},
+                                   {"evicted_bytes", collected.evicted.bytes},
+                                   {"bytes", node_.layers().store().usage().bytes}};
+    response.set_content(result.dump(2) + "\n", kJson);
+  }
+
   void routes() {
     control_.Get("/v1/status", [this](const httplib::Request&, httplib::Response& response) {
       response.set_content(status_json(node_), kJson);
@@ -135,6 +156,9 @@ class Server::Impl {
                       return answer(response, status);
                     answer(response, node_.unmount_image(dir));
                   });
+    control_.Post("/v1/gc", [this](const httplib::Request& request, httplib::Response& response) {
+      gc(request, response);
+    });
     control_.Post("/v1/background/pause", [this](const httplib::Request&, httplib::Response& r) {
       node_.background().pause();
       answer(r, {});

@@ -197,6 +197,12 @@ Status read_all(Section root, Config* config) {
   RETURN_IF_ERROR(read_trust(root.section("trust"), config));
   RETURN_IF_ERROR(read_registry(root.section("registry"), config));
   RETURN_IF_ERROR(read_fetch(root.section("fetch"), config));
+  Section store = root.section("store");
+  store.number("max_bytes", 0, INT64_MAX,
+               [&](int64_t v) { config->store.max_bytes = static_cast<uint64_t>(v); });
+  store.number("max_percent", 1, 100,
+               [&](int64_t v) { config->store.max_percent = static_cast<unsigned>(v); });
+  RETURN_IF_ERROR(store.finish());
   Section mount = root.section("mount");
   mount.number("threads", 1, 64,
                [&](int64_t v) { config->mount.threads = static_cast<unsigned>(v); });

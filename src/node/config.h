@@ -50,6 +50,11 @@ struct Config {
   } fetch;
 
   struct {
+    uint64_t max_bytes = 0;     // of all layers on disk; 0: no such limit
+    unsigned max_percent = 80;  // of the file system
+  } store;
+
+  struct {
     unsigned threads = 2;   // that serve FUSE requests
     bool buffered = false;  // cache device files too: more memory, more read-ahead
   } mount;
