@@ -51,8 +51,8 @@ class PiecePlanner {
   };
   std::vector<std::shared_ptr<const index::LayerIndex>> layers_;
   std::vector<uint32_t> first_of_diff_id_;  // by layer
-  std::vector<std::vector<bool>> wanted_;  // by layer and span
-  std::vector<Read> order_;                // each wanted span once
+  std::vector<std::vector<bool>> wanted_;   // by layer and span
+  std::vector<Read> order_;                 // each wanted span once
 };
 
 }  // namespace pagein::startup
