@@ -25,6 +25,10 @@ struct Flags {
   bool json = false;
   bool no_cache = false;
   bool no_referrer = false;
+  std::string prefetch_list;
+  std::string startup_trace;
+  bool no_auto_prefetch = false;
+  uint64_t pack_limit = convert::kDefaultPackLimit;
   RegistryFlags registry;
 };
 
@@ -138,6 +142,7 @@ struct Totals {
   uint64_t base = 0;    // layers as they were
   uint64_t layers = 0;  // as they are published
   uint64_t indexes = 0;
+  uint64_t packs = 0;
   size_t left = 0;
   static double percent(uint64_t part, uint64_t whole) {
     return whole == 0 ? 0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole);
@@ -151,6 +156,9 @@ Totals totals_of(const convert::ConvertReport& report) {
     totals.layers += layer.published.size;
     totals.indexes += layer.index.size;
     if (layer.outcome == convert::LayerOutcome::left) ++totals.left;
+  }
+  for (const auto& platform : report.platforms) {
+    if (platform.startup.pack) totals.packs += platform.startup.pack->size;
   }
   return totals;
 }
@@ -176,6 +184,24 @@ nlohmann::json json_of(const convert::LayerReport& layer) {
   return item;
 }
 
+nlohmann::json json_of(const convert::StartupReport& startup) {
+  nlohmann::json out = {{"origins", startup.origins},
+                        {"unknown_paths", startup.unknown_paths},
+                        {"unknown_reads", startup.unknown_reads}};
+  if (!startup.note.empty()) out["note"] = startup.note;
+  if (!startup.pack) return out;
+  out["digest"] = startup.pack->digest.str();
+  out["bytes"] = startup.pack->size;
+  out["head_bytes"] = startup.pack->head_size;
+  out["settings"] = startup.settings;
+  out["pieces"] = startup.pieces;
+  out["stored_pieces"] = startup.stored_pieces;
+  out["stored_bytes"] = startup.stored_bytes;
+  out["tar_bytes"] = startup.tar_bytes;
+  out["stored_tar_bytes"] = startup.stored_tar_bytes;
+  return out;
+}
+
 // Of one accelerated image.
 nlohmann::json json_of(const convert::ConvertReport& report, const std::string& destination) {
   using nlohmann::json;
@@ -185,7 +211,8 @@ nlohmann::json json_of(const convert::ConvertReport& report, const std::string& 
   for (const auto& platform : report.platforms) {
     platforms.push_back({{"platform", platform.platform.str()},
                          {"manifest", platform.manifest.str()},
-                         {"layers", platform.layers}});
+                         {"layers", platform.layers},
+                         {"startup", json_of(platform.startup)}});
   }
   const Totals totals = totals_of(report);
   return {{"base", report.base.digest.str()},
@@ -196,6 +223,7 @@ nlohmann::json json_of(const convert::ConvertReport& report, const std::string& 
           {"layer_percent", Totals::percent(totals.layers, totals.base)},
           {"index_bytes", totals.indexes},
           {"index_percent", Totals::percent(totals.indexes, totals.layers)},
+          {"pack_bytes", totals.packs},
           {"platforms", std::move(platforms)},
           {"layers", std::move(layers)}};
 }
@@ -220,7 +248,45 @@ void print_json(const Flags& flags, const Outcome& outcome) {
   }
   out["mode"] = flags.mode;
   out["seconds"] = outcome.seconds;
-  std::printf("%s\n", out.dump(2).c_str());
+  // Paths of the list are bytes.
+  std::printf("%s\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+}
+
+// One line for each platform that has something to say.
+void print_startup(const convert::ConvertReport& report) {
+  for (const auto& platform : report.platforms) {
+    const convert::StartupReport& startup = platform.startup;
+    if (!startup.pack) continue;
+    std::string origins;
+    for (const std::string& origin : startup.origins) {
+      origins += (origins.empty() ? "" : " and ") + origin;
+    }
+    std::printf("%s: startup pack %s (%.2f%%) from %s: %zu of %zu pieces, %s of %s of tar\n",
+                platform.platform.str().c_str(), human_bytes(startup.pack->size).c_str(),
+                Totals::percent(startup.pack->size, totals_of(report).layers), origins.c_str(),
+                startup.stored_pieces, startup.pieces,
+                human_bytes(startup.stored_tar_bytes).c_str(),
+                human_bytes(startup.tar_bytes).c_str());
+  }
+}
+
+// What a person should know about the list and the trace that were given; of the
+// first target, since it is the same for all.
+void warn_of_startup(const convert::ConvertReport& report) {
+  for (const auto& platform : report.platforms) {
+    const convert::StartupReport& startup = platform.startup;
+    const std::string name = platform.platform.str();
+    for (const std::string& path : startup.unknown_paths) {
+      std::fprintf(stderr, "pagein: %s: the image has no %s\n", name.c_str(), path.c_str());
+    }
+    if (startup.unknown_reads > 0) {
+      std::fprintf(stderr, "pagein: %s: %zu reads of the trace are of layers it does not have\n",
+                   name.c_str(), startup.unknown_reads);
+    }
+    if (!startup.note.empty()) {
+      std::fprintf(stderr, "pagein: %s: no startup pack: %s\n", name.c_str(), startup.note.c_str());
+    }
+  }
 }
 
 void print_summary(const Flags& flags, const Outcome& outcome) {
@@ -238,6 +304,7 @@ void print_summary(const Flags& flags, const Outcome& outcome) {
     }
     std::printf("; indexes %s (%.2f%%); %.1f s\n", human_bytes(totals.indexes).c_str(),
                 Totals::percent(totals.indexes, totals.layers), outcome.seconds);
+    print_startup(report);
     if (totals.left > 0) {
       std::printf("%zu of them could not be %s and will be loaded the ordinary way\n", totals.left,
                   flags.mode == "index" ? "indexed" : "re-encoded");
@@ -253,6 +320,27 @@ std::filesystem::path cache_dir() {
     return std::filesystem::path(home) / ".cache" / "pagein" / "indexes";
   }
   return {};
+}
+
+Result<convert::StartupOptions> startup_options(const Flags& flags) {
+  convert::StartupOptions options;
+  options.pack_limit = flags.pack_limit;
+  if (flags.no_auto_prefetch) options.automatic = convert::AutoPrefetch::off;
+  if (!flags.prefetch_list.empty()) {
+    ASSIGN_OR_RETURN(const std::string text,
+                     read_file(flags.prefetch_list, startup::kMaxListBytes));
+    auto list = startup::parse_prefetch_list(text);
+    if (!list.ok()) return list.error().with_context(flags.prefetch_list);
+    options.list = *std::move(list);
+  }
+  if (!flags.startup_trace.empty()) {
+    ASSIGN_OR_RETURN(const std::string text,
+                     read_file(flags.startup_trace, startup::kMaxTraceBytes));
+    auto trace = startup::parse_trace(as_bytes(text));
+    if (!trace.ok()) return trace.error().with_context(flags.startup_trace);
+    options.trace = *std::move(trace);
+  }
+  return options;
 }
 
 Result<std::vector<convert::ConvertReport>> convert_image(const Flags& flags,
@@ -274,6 +362,7 @@ Result<std::vector<convert::ConvertReport>> convert_image(const Flags& flags,
     ASSIGN_OR_RETURN(oci::Platform platform, oci::Platform::parse(text));
     platforms.push_back(std::move(platform));
   }
+  ASSIGN_OR_RETURN(auto startup, startup_options(flags));
   const auto cache = flags.no_cache ? std::filesystem::path() : cache_dir();
   const auto referrer = flags.no_referrer ? convert::Referrer::skip : convert::Referrer::publish;
   if (flags.mode == "index") {
@@ -283,6 +372,7 @@ Result<std::vector<convert::ConvertReport>> convert_image(const Flags& flags,
     options.parallel_layers = flags.jobs;
     options.cache = cache;
     options.referrer = referrer;
+    options.startup = std::move(startup);
     options.stop = &g_stop;
     ASSIGN_OR_RETURN(auto report, convert::convert_to_index_only(*source, *destinations.front(),
                                                                  options, observer));
@@ -295,6 +385,7 @@ Result<std::vector<convert::ConvertReport>> convert_image(const Flags& flags,
   options.threads = flags.threads;
   options.cache = cache;
   options.referrer = referrer;
+  options.startup = std::move(startup);
   options.stop = &g_stop;
   std::vector<convert::FullTarget> full;
   for (size_t i = 0; i < targets.size(); ++i) {
@@ -323,6 +414,7 @@ int run_convert(const Flags& flags) {
   }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   const Outcome outcome{*std::move(targets), *std::move(reports), seconds.count()};
+  warn_of_startup(outcome.reports.front());
   if (flags.json) print_json(flags, outcome);
   else print_summary(flags, outcome);
   return kOk;
@@ -374,6 +466,25 @@ void add_convert(CLI::App& app, Run* run) {
                     "Neither use nor keep indexes in ~/.cache/pagein");
   command->add_flag("--no-referrer", flags->no_referrer,
                     "Do not tell the base image's referrers of the accelerated image");
+  command
+      ->add_option("--prefetch-list", flags->prefetch_list,
+                   "FILE of what a start needs: one absolute path a line, a directory's with a "
+                   "slash at its end; goes into the startup pack")
+      ->check(CLI::ExistingFile);
+  command
+      ->add_option("--startup-trace", flags->startup_trace,
+                   "FILE with the trace of a start, for the same (default: the one that is "
+                   "attached to the base image)")
+      ->check(CLI::ExistingFile);
+  command->add_flag("--no-auto-prefetch", flags->no_auto_prefetch,
+                    "Without list and trace: no startup pack, instead of one of what the entry "
+                    "point names");
+  command
+      ->add_option("--pack-limit", flags->pack_limit,
+                   "Bytes that the startup pack stores, as 64MiB; never more than a tenth of the "
+                   "image (default: 64MiB)")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->check(CLI::Range(uint64_t{0}, convert::kMaxPackLimit));
   flags->registry.add_to(command);
   command->footer(kLocationHelp);
   command->callback([flags, run] { *run = [flags] { return run_convert(*flags); }; });

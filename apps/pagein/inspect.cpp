@@ -43,6 +43,17 @@ json layer_json(const convert::InspectedLayer& layer) {
   return out;
 }
 
+json pack_json(const convert::InspectedPack& pack) {
+  json out = {
+      {"digest", pack.location.digest.str()},  {"bytes", pack.location.size},
+      {"head_bytes", pack.location.head_size}, {"settings", pack.settings},
+      {"pieces", pack.contents.pieces},        {"stored_pieces", pack.contents.stored_pieces},
+      {"tar_bytes", pack.contents.tar_bytes},  {"stored_tar_bytes", pack.contents.stored_tar_bytes},
+      {"files", pack.contents.files}};
+  if (!pack.problem.empty()) out["problem"] = pack.problem;
+  return out;
+}
+
 void print_json(const convert::InspectReport& report) {
   json images = json::array();
   for (const auto& image : report.images) {
@@ -52,12 +63,26 @@ void print_json(const convert::InspectReport& report) {
                       {"manifest", image.manifest.str()},
                       {"config", image.config.str()},
                       {"layers", std::move(layers)}});
+    if (image.pack) images.back()["startup_pack"] = pack_json(*image.pack);
   }
   std::printf("%s\n", json{{"digest", report.root.digest.str()},
                            {"media_type", report.root.media_type},
                            {"images", std::move(images)}}
-                          .dump(2)
+                          .dump(2, ' ', false, json::error_handler_t::replace)
                           .c_str());
+}
+
+void print_pack(const convert::InspectedPack& pack, uint64_t image_bytes) {
+  const double share = 100.0 * static_cast<double>(pack.location.size) /
+                       static_cast<double>(std::max<uint64_t>(1, image_bytes));
+  std::printf("  startup pack %s (%.2f%%)", human_bytes(pack.location.size).c_str(), share);
+  if (!pack.problem.empty()) {
+    std::printf(": %s\n", pack.problem.c_str());
+    return;
+  }
+  std::printf(": %zu of %zu pieces, %s of %s of tar, %zu files\n", pack.contents.stored_pieces,
+              pack.contents.pieces, human_bytes(pack.contents.stored_tar_bytes).c_str(),
+              human_bytes(pack.contents.tar_bytes).c_str(), pack.contents.files);
 }
 
 void print_image(const convert::InspectedImage& image) {
@@ -96,6 +121,7 @@ void print_image(const convert::InspectedImage& image) {
               human_bytes(indexes).c_str(),
               bytes == 0 ? 0 : 100.0 * static_cast<double>(indexes) / static_cast<double>(bytes),
               human_bytes(tar).c_str(), files);
+  if (image.pack) print_pack(*image.pack, bytes);
 }
 
 Result<convert::InspectReport> inspect(const Flags& flags) {
@@ -143,6 +169,8 @@ int run_check(const Flags& flags) {
                              {"ordinary_layers", report->ordinary},
                              {"files", report->files},
                              {"tar_bytes", report->tar_bytes},
+                             {"startup_packs", report->packs},
+                             {"startup_pieces", report->pack_pieces},
                              {"differences", report->differences}}
                             .dump(2, ' ', false, json::error_handler_t::replace)
                             .c_str());
@@ -151,9 +179,11 @@ int run_check(const Flags& flags) {
       std::printf("DIFFERS %s\n", difference.c_str());
     }
     std::printf(
-        "%s: %zu image(s), %zu layers read span by span, %zu ordinary; %llu files, %s of tar\n",
+        "%s: %zu image(s), %zu layers read span by span, %zu ordinary; %llu files, %s of tar; "
+        "%zu startup pack(s), %zu pieces\n",
         same ? "the same" : "NOT the same", report->images, report->layers, report->ordinary,
-        static_cast<unsigned long long>(report->files), human_bytes(report->tar_bytes).c_str());
+        static_cast<unsigned long long>(report->files), human_bytes(report->tar_bytes).c_str(),
+        report->packs, report->pack_pieces);
   }
   return same ? kOk : kDiffers;
 }

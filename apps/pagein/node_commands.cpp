@@ -59,6 +59,15 @@ void print_layer(const json& layer) {
               static_cast<unsigned long long>(all == 0 ? 100 : have * 100 / all), state.c_str());
 }
 
+void print_startup(const json& pack) {
+  std::string state = text(pack, "state");
+  if (const std::string why = text(pack, "why"); state == "failed") state += ": " + why;
+  std::printf("  startup pack of %s: %s of %s in %.2f s, %s\n", text(pack, "image").c_str(),
+              human_bytes(number(pack, "received_bytes")).c_str(),
+              human_bytes(number(pack, "bytes")).c_str(), pack.value("seconds", 0.0),
+              state.c_str());
+}
+
 int run_status(const Flags& flags) {
   auto status = get(flags, "/v1/status");
   if (!status.ok()) return fail(status.error());
@@ -68,11 +77,13 @@ int run_status(const Flags& flags) {
   }
   const json store = status->value("store", json::object());
   const json fetched = status->value("fetched_bytes", json::object());
-  std::printf("pageind %s: store %s in %llu layers; fetched %s on demand, %s in the background\n",
-              text(*status, "version").c_str(), human_bytes(number(store, "bytes")).c_str(),
-              static_cast<unsigned long long>(number(store, "layers")),
-              human_bytes(number(fetched, "demand")).c_str(),
-              human_bytes(number(fetched, "background")).c_str());
+  std::printf(
+      "pageind %s: store %s in %llu layers; fetched %s on demand, %s ahead, %s in the background\n",
+      text(*status, "version").c_str(), human_bytes(number(store, "bytes")).c_str(),
+      static_cast<unsigned long long>(number(store, "layers")),
+      human_bytes(number(fetched, "demand")).c_str(),
+      human_bytes(number(fetched, "prefetch")).c_str(),
+      human_bytes(number(fetched, "background")).c_str());
   for (const json& image : status->value("images", json::array())) {
     if (image.value("mounts", json::array()).empty()) continue;
     size_t users = 0;
@@ -85,6 +96,7 @@ int run_status(const Flags& flags) {
                 daemon ? "" : ", from local data");
     for (const json& layer : image.value("layers", json::array())) print_layer(layer);
   }
+  for (const json& pack : status->value("startup_packs", json::array())) print_startup(pack);
   for (const json& mount : status->value("manual_mounts", json::array())) {
     std::printf("  %s at %s\n", text(mount, "location").c_str(), text(mount, "dir").c_str());
   }

@@ -89,6 +89,8 @@ void fetch_metrics(node::Node& node, Metrics* out) {
                  static_cast<double>(counters.bytes[i]), label);
     out->counter("pagein_fetch_flights_total", "Runs of spans that were asked for.",
                  static_cast<double>(counters.flights[i]), label);
+    out->counter("pagein_fetch_spans_total", "Spans that came and were verified.",
+                 static_cast<double>(counters.spans[i]), label);
   }
   out->counter("pagein_read_misses_total", "Reads that had to wait for a registry.",
                static_cast<double>(counters.reads));
@@ -107,6 +109,25 @@ void fetch_metrics(node::Node& node, Metrics* out) {
              static_cast<double>(progress.layers));
 }
 
+void startup_metrics(node::Node& node, Metrics* out) {
+  const fetch::Counters& counters = node.fetch_context().counters();
+  out->counter("pagein_startup_packs_total", "Startup packs whose loading began.",
+               static_cast<double>(counters.startup_loads));
+  out->counter("pagein_startup_failures_total", "Of them, given up for an error.",
+               static_cast<double>(counters.startup_failures));
+  out->counter("pagein_startup_hits_total",
+               "Reads that were the first to find here what a startup pack brought.",
+               static_cast<double>(counters.startup_hits));
+  out->counter("pagein_startup_waits_total", "Reads that waited for a startup pack.",
+               static_cast<double>(counters.startup_waits));
+  out->counter("pagein_startup_overtakes_total",
+               "Reads that fetched what a startup pack would have brought too late.",
+               static_cast<double>(counters.startup_overtakes));
+  out->counter("pagein_startup_misses_total",
+               "Reads of layers with a startup pack that had to fetch, overtakes counted.",
+               static_cast<double>(counters.startup_misses));
+}
+
 void client_metrics(node::Node& node, Metrics* out) {
   const net::Stats stats = node.client().stats();
   out->counter("pagein_http_requests_total", "Requests to registries, redirects counted.",
@@ -120,6 +141,29 @@ void client_metrics(node::Node& node, Metrics* out) {
   out->gauge("pagein_http_active", "Requests under way.", static_cast<double>(stats.active));
 }
 
+const char* name_of(fetch::StartupLoader::State state) {
+  switch (state) {
+    case fetch::StartupLoader::State::loading: return "loading";
+    case fetch::StartupLoader::State::done: return "done";
+    case fetch::StartupLoader::State::failed: return "failed";
+    case fetch::StartupLoader::State::cancelled: break;
+  }
+  return "cancelled";
+}
+
+json startup_json(const node::StartupPacks::Report& report) {
+  const fetch::StartupLoader::Progress& progress = report.progress;
+  json out = {{"image", report.image},
+              {"manifest", report.manifest},
+              {"state", name_of(progress.state)},
+              {"bytes", progress.size},
+              {"received_bytes", progress.received},
+              {"spans", progress.spans},
+              {"seconds", static_cast<double>(progress.time.count()) / 1e6}};
+  if (!progress.error.empty()) out["why"] = progress.error;
+  return out;
+}
+
 }  // namespace
 
 std::string status_json(node::Node& node) {
@@ -129,6 +173,8 @@ std::string status_json(node::Node& node) {
   for (const auto& mount : node.manual_mounts()) {
     manual.push_back({{"dir", mount.dir.native()}, {"location", mount.location}});
   }
+  json startup = json::array();
+  for (const auto& report : node.startup_packs()) startup.push_back(startup_json(report));
   const fetch::Counters& counters = node.fetch_context().counters();
   json bytes;
   for (size_t i = 0; i < net::kPriorityCount; ++i) bytes[kClasses[i]] = counters.bytes[i].load();
@@ -140,6 +186,12 @@ std::string status_json(node::Node& node) {
        {"manual_mounts", std::move(manual)},
        {"fetched_bytes", std::move(bytes)},
        {"read_errors", counters.errors.load()},
+       {"startup_packs", std::move(startup)},
+       {"startup_reads",
+        {{"hits", counters.startup_hits.load()},
+         {"waits", counters.startup_waits.load()},
+         {"overtakes", counters.startup_overtakes.load()},
+         {"misses", counters.startup_misses.load()}}},
        {"background",
         {{"layers", progress.layers}, {"flights", progress.flights}, {"paused", progress.paused}}},
        {"store",
@@ -172,6 +224,7 @@ std::string declines_json(node::Node& node) {
 std::string metrics_text(node::Node& node) {
   Metrics out;
   fetch_metrics(node, &out);
+  startup_metrics(node, &out);
   client_metrics(node, &out);
   const auto images = node.images();
   size_t mounts = 0;

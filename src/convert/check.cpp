@@ -6,6 +6,7 @@
 #include "codec/span_decoder.h"
 #include "convert/base_image.h"
 #include "convert/index_reader.h"
+#include "convert/pack_reader.h"
 #include "convert/table_compare.h"
 #include "convert/tar_stream.h"
 #include "index/file_table_builder.h"
@@ -235,6 +236,11 @@ Result<CheckReport> check_image(registry::ImageSource& base, registry::ImageSour
       RETURN_IF_ERROR(
           check.run(image->manifest.layers[i], fast.manifest.layers[i], image->config.diff_ids[i]));
     }
+    if (!startup::parse_pack_location(fast.manifest.annotations)) continue;
+    if (progress) progress("the startup pack");
+    ++report.packs;
+    ASSIGN_OR_RETURN(const size_t pieces, check_pack(accelerated, fast, &report.differences));
+    report.pack_pieces += pieces;
   }
   return report;
 }

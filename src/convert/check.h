@@ -19,6 +19,8 @@ struct CheckReport {
   size_t ordinary = 0;
   uint64_t files = 0;
   uint64_t tar_bytes = 0;
+  size_t packs = 0;        // startup packs
+  size_t pack_pieces = 0;  // that were decoded
   // What differs, one line each; empty: the images are the same.
   std::vector<std::string> differences;
 };
@@ -27,6 +29,7 @@ struct CheckReport {
 // with the base's tar as zlib or libzstd decodes it; compares the index's file
 // table with the base's tar; hashes the tar (diffID). Layers that were re-encoded
 // are decoded as one stream too, as every client does. Configs must be the same blob.
+// A startup pack's frames are decoded and compared with the digests of its spans.
 // `progress` is told layer digests as they begin. Blocks; one layer at a time.
 // Errors are for what could not be compared at all.
 Result<CheckReport> check_image(registry::ImageSource& base, registry::ImageSource& accelerated,

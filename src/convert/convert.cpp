@@ -6,6 +6,7 @@
 #include "convert/layer_indexer.h"
 #include "convert/layer_jobs.h"
 #include "convert/publish.h"
+#include "convert/startup_packs.h"
 #include "oci/media_types.h"
 
 namespace pagein::convert {
@@ -35,6 +36,7 @@ class Conversion {
   const IndexCache cache_;
   std::map<oci::Digest, index::IndexLocation> known_;  // by layer, at the destination
   std::vector<LayerJob> jobs_;
+  std::vector<std::shared_ptr<const index::LayerIndex>> indexes_;  // by job, where at hand
   ConvertReport report_;
 };
 
@@ -47,11 +49,18 @@ Result<ConvertReport> Conversion::run() {
   ASSIGN_OR_RETURN(LayerPlan plan, plan_layers(base));
   report_ = empty_report(base, plan);
   jobs_ = std::move(plan.jobs);
+  indexes_.resize(jobs_.size());
   observer_.on_layers(layers_of(jobs_));
   known_ = find_published_indexes(destination_, index_settings(options_.spacing));
   RETURN_IF_ERROR(run_layer_jobs(jobs_,
                                  {.parallel = options_.parallel_layers, .stop = options_.stop},
                                  [this](size_t i) { return do_layer(i); }));
+  RETURN_IF_ERROR(add_startup_packs(source_, base,
+                                    {{.destination = &destination_,
+                                      .layers = source_.blobs(),
+                                      .indexes = &indexes_,
+                                      .report = &report_}},
+                                    {.startup = &options_.startup, .stop = options_.stop}));
   RETURN_IF_ERROR(publish(
       source_, destination_, base,
       {.settings = index_settings(options_.spacing), .referrer = options_.referrer}, &report_));
@@ -77,6 +86,7 @@ Status Conversion::do_layer(size_t i) {
   const auto cached = cache_.find(job.layer.digest, settings);
   if (cached && cached->parsed->layer_digest == job.layer.digest) {
     report.outcome = LayerOutcome::reused;
+    indexes_[i] = cached->parsed;
     RETURN_IF_ERROR(push_index(i, cached->index));
     observer_.on_layer_done(i, "indexed before, on this machine");
     return {};
@@ -91,6 +101,7 @@ Status Conversion::do_layer(size_t i) {
   RETURN_IF_ERROR(indexed);
   report.outcome = LayerOutcome::indexed;
   cache_.keep(job.layer.digest, settings, index);
+  ASSIGN_OR_RETURN(indexes_[i], index::parse_head(index.head));
   RETURN_IF_ERROR(push_index(i, index));
   observer_.on_layer_done(i, "indexed");
   return {};

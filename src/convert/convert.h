@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "codec/checkpoint.h"
+#include "convert/startup_options.h"
 #include "index/index_location.h"
 #include "oci/descriptor.h"
 #include "registry/image_store.h"
@@ -36,6 +37,7 @@ struct ConvertOptions {
   std::filesystem::path cache;  // of indexes; empty: none
   // Whether the base image gets a referrer that names the accelerated one.
   Referrer referrer = Referrer::publish;
+  StartupOptions startup;
   const std::atomic<bool>* stop = nullptr;  // set: ends soon, with `cancelled`
 };
 
@@ -60,6 +62,7 @@ struct PlatformReport {
   oci::Platform platform;
   oci::Digest manifest;        // of the accelerated image
   std::vector<size_t> layers;  // into ConvertReport::layers, lowest first
+  StartupReport startup;
 };
 
 struct ConvertReport {
@@ -94,6 +97,7 @@ struct FullOptions {
   // the blob that this cache says it gave before. Empty: none.
   std::filesystem::path cache;
   Referrer referrer = Referrer::publish;
+  StartupOptions startup;  // of both images, whose packs are mostly the same blob
   const std::atomic<bool>* stop = nullptr;
 };
 

@@ -7,6 +7,7 @@
 #include "convert/layer_encoder.h"
 #include "convert/layer_jobs.h"
 #include "convert/publish.h"
+#include "convert/startup_packs.h"
 #include "oci/media_types.h"
 #include "registry/retry.h"
 
@@ -36,13 +37,13 @@ class FullConversion {
 
  private:
   Status prepare();
+  Status add_packs(const BaseImage& base);
   Status do_layer(size_t i);
   void leave(size_t i, const std::string& reason);
   Result<bool> reuse(size_t i);
   Status encode(size_t i);
   Result<EncodedLayers> encode_once(size_t i);
-  Status take(size_t i, size_t target, const index::LayerIndex& parsed,
-              const index::EncodedIndex& index, LayerOutcome outcome);
+  Status take(size_t i, size_t target, const CachedIndex& made, LayerOutcome outcome);
 
   registry::ImageSource& source_;
   const std::vector<FullTarget>& targets_;
@@ -54,6 +55,8 @@ class FullConversion {
   std::vector<std::string> cache_keys_;  // per target
   std::vector<LayerJob> jobs_;
   std::vector<ConvertReport> reports_;  // per target
+  // Per target and job.
+  std::vector<std::vector<std::shared_ptr<const index::LayerIndex>>> indexes_;
 };
 
 Result<std::vector<ConvertReport>> FullConversion::run() {
@@ -62,10 +65,13 @@ Result<std::vector<ConvertReport>> FullConversion::run() {
   ASSIGN_OR_RETURN(LayerPlan plan, plan_layers(base));
   reports_.assign(targets_.size(), empty_report(base, plan));
   jobs_ = std::move(plan.jobs);
+  indexes_.resize(targets_.size());
+  for (auto& indexes : indexes_) indexes.resize(jobs_.size());
   observer_.on_layers(layers_of(jobs_));
   RETURN_IF_ERROR(run_layer_jobs(jobs_,
                                  {.parallel = options_.parallel_layers, .stop = options_.stop},
                                  [this](size_t i) { return do_layer(i); }));
+  RETURN_IF_ERROR(add_packs(base));
   for (size_t t = 0; t < targets_.size(); ++t) {
     registry::ImageDestination& destination = *targets_[t].destination;
     const Status published =
@@ -77,6 +83,18 @@ Result<std::vector<ConvertReport>> FullConversion::run() {
                                           destination.describe() + " is not");
   }
   return std::move(reports_);
+}
+
+Status FullConversion::add_packs(const BaseImage& base) {
+  std::vector<PackTarget> packs;
+  for (size_t t = 0; t < targets_.size(); ++t) {
+    packs.push_back({.destination = targets_[t].destination,
+                     .layers = targets_[t].destination->as_source()->blobs(),
+                     .indexes = &indexes_[t],
+                     .report = &reports_[t]});
+  }
+  return add_startup_packs(source_, base, packs,
+                           {.startup = &options_.startup, .stop = options_.stop});
 }
 
 Status FullConversion::prepare() {
@@ -144,7 +162,7 @@ Result<bool> FullConversion::reuse(size_t i) {
     found.push_back(*std::move(cached));
   }
   for (size_t t = 0; t < targets_.size(); ++t) {
-    RETURN_IF_ERROR(take(i, t, *found[t].parsed, found[t].index, LayerOutcome::reused));
+    RETURN_IF_ERROR(take(i, t, found[t], LayerOutcome::reused));
   }
   return true;
 }
@@ -163,7 +181,7 @@ Status FullConversion::encode(size_t i) {
         return Error(Code::internal, "the index that was made: " + parsed.error().message);
       }
       cache_.keep(jobs_[i].layer.digest, cache_keys_[t], layer.index);
-      RETURN_IF_ERROR(take(i, t, **parsed, layer.index, LayerOutcome::indexed));
+      RETURN_IF_ERROR(take(i, t, {layer.index, *parsed}, LayerOutcome::indexed));
     }
     return {};
   }
@@ -186,10 +204,11 @@ Result<EncodedLayers> FullConversion::encode_once(size_t i) {
 }
 
 // Pushes the index of a layer that is there and enters both in the report.
-Status FullConversion::take(size_t i, size_t target, const index::LayerIndex& parsed,
-                            const index::EncodedIndex& index, LayerOutcome outcome) {
+Status FullConversion::take(size_t i, size_t target, const CachedIndex& made,
+                            LayerOutcome outcome) {
+  const index::LayerIndex& parsed = *made.parsed;
   LayerReport& report = reports_[target].layers[i];
-  ASSIGN_OR_RETURN(report.index, put_index(*targets_[target].destination, index));
+  ASSIGN_OR_RETURN(report.index, put_index(*targets_[target].destination, made.index));
   report.outcome = outcome;
   report.published = {};
   report.published.media_type = std::string(media_type_of(targets_[target].encoding));
@@ -198,6 +217,7 @@ Status FullConversion::take(size_t i, size_t target, const index::LayerIndex& pa
   report.tar_size = parsed.tar_size;
   report.spans = parsed.spans.size();
   report.files = parsed.files.size();
+  indexes_[target][i] = made.parsed;
   return {};
 }
 

@@ -2,8 +2,31 @@
 
 #include "convert/base_image.h"
 #include "convert/index_reader.h"
+#include "oci/annotations.h"
 
 namespace pagein::convert {
+namespace {
+
+std::optional<InspectedPack> inspect_pack(registry::BlobSource& blobs,
+                                          const oci::Manifest& manifest,
+                                          const IndexesByDiffId& indexes) {
+  const auto location = startup::parse_pack_location(manifest.annotations);
+  if (!location) return std::nullopt;
+  InspectedPack pack{*location, {}, {}, {}};
+  const auto settings = manifest.annotations.find(std::string(oci::annotation::kStartupSettings));
+  if (settings != manifest.annotations.end()) pack.settings = settings->second;
+  const auto head = read_pack_head(blobs, *location);
+  if (!head.ok()) {
+    pack.problem = head.error().message;
+    return pack;
+  }
+  auto contents = pack_contents(*head, indexes);
+  if (contents.ok()) pack.contents = *contents;
+  else pack.problem = contents.error().message;
+  return pack;
+}
+
+}  // namespace
 
 Result<InspectReport> inspect_image(registry::ImageSource& source,
                                     const std::vector<oci::Platform>& platforms) {
@@ -16,6 +39,7 @@ Result<InspectReport> inspect_image(registry::ImageSource& source,
     inspected.platform = image.platform;
     inspected.manifest = image.descriptor.digest;
     inspected.config = image.manifest.config.digest;
+    IndexesByDiffId indexes;
     for (size_t i = 0; i < image.manifest.layers.size(); ++i) {
       InspectedLayer layer;
       layer.descriptor = image.manifest.layers[i];
@@ -28,12 +52,14 @@ Result<InspectReport> inspect_image(registry::ImageSource& source,
           layer.files = (*head)->files.size();
           layer.spans = (*head)->spans.size();
           if ((*head)->diff_id != layer.diff_id) layer.problem = "it is the index of another layer";
+          else indexes.emplace(layer.diff_id, *head);
         } else {
           layer.problem = head.error().message;
         }
       }
       inspected.layers.push_back(std::move(layer));
     }
+    inspected.pack = inspect_pack(*blobs, image.manifest, indexes);
     report.images.push_back(std::move(inspected));
   }
   return report;

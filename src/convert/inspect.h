@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "convert/pack_reader.h"
 #include "index/index_location.h"
 #include "registry/image_store.h"
 
@@ -22,11 +23,19 @@ struct InspectedLayer {
   std::string problem;  // why the index cannot be used
 };
 
+struct InspectedPack {
+  startup::PackLocation location;
+  std::string settings;
+  PackContents contents;
+  std::string problem;  // why it cannot be used
+};
+
 struct InspectedImage {
   oci::Platform platform;
   oci::Digest manifest;
   oci::Digest config;
   std::vector<InspectedLayer> layers;  // lowest first
+  std::optional<InspectedPack> pack;
 };
 
 struct InspectReport {
@@ -34,7 +43,7 @@ struct InspectReport {
   std::vector<InspectedImage> images;
 };
 
-// Blocks; reads manifests, configs and index heads, no layer.
+// Blocks; reads manifests, configs and the heads of indexes and packs, no layer.
 Result<InspectReport> inspect_image(registry::ImageSource& source,
                                     const std::vector<oci::Platform>& platforms);
 

@@ -41,6 +41,17 @@ oci::Manifest accelerated_manifest(const PlatformImage& image, const PlatformRep
   manifest.config = image.manifest.config;
   manifest.config.media_type = oci::to_oci_media_type(manifest.config.media_type);
   manifest.annotations = image.manifest.annotations;
+  for (const std::string_view key :
+       {oci::annotation::kStartupDigest, oci::annotation::kStartupSize,
+        oci::annotation::kStartupHeadSize, oci::annotation::kStartupHeadDigest,
+        oci::annotation::kStartupSettings}) {
+    manifest.annotations.erase(std::string(key));  // not the base's word
+  }
+  if (platform.startup.pack) {
+    startup::set_pack_location(&manifest, *platform.startup.pack);
+    manifest.annotations[std::string(oci::annotation::kStartupSettings)] =
+        platform.startup.settings;
+  }
   for (size_t i = 0; i < image.manifest.layers.size(); ++i) {
     manifest.layers.push_back(
         accelerated_layer(image.manifest.layers[i], report.layers[platform.layers[i]], settings));
@@ -48,7 +59,7 @@ oci::Manifest accelerated_manifest(const PlatformImage& image, const PlatformRep
   return manifest;
 }
 
-// Keeps the index blobs alive: a registry's garbage collector knows only what
+// Keeps the index blobs and the pack alive: a registry's garbage collector knows only what
 // manifests name as layers.
 oci::Manifest artifact_manifest(const oci::Descriptor& subject, const PlatformReport& platform,
                                 const ConvertReport& report) {
@@ -65,6 +76,13 @@ oci::Manifest artifact_manifest(const oci::Descriptor& subject, const PlatformRe
     blob.digest = layer.index.digest;
     blob.size = layer.index.size;
     blob.annotations[std::string(oci::annotation::kLayerDigest)] = layer.published.digest.str();
+    artifact.layers.push_back(std::move(blob));
+  }
+  if (platform.startup.pack) {
+    oci::Descriptor blob;
+    blob.media_type = media::kStartupPack;
+    blob.digest = platform.startup.pack->digest;
+    blob.size = platform.startup.pack->size;
     artifact.layers.push_back(std::move(blob));
   }
   return artifact;

@@ -101,6 +101,12 @@ Background::State::Choice Background::State::choose() {
   // What ends a flight looks again.
   if (flights >= options.max_flights) choice.candidates.clear();
   if (choice.candidates.empty()) return choice;
+  // A start must not share the link with what can wait, not even in its pauses.
+  if (context.startup_active()) {
+    set_timer(now + kLookAgain);
+    choice.candidates.clear();
+    return choice;
+  }
   if (context.demand_busy() && (flights > 0 || now - last_start < options.trickle)) {
     set_timer(now + kLookAgain);
     choice.candidates.clear();

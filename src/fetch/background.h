@@ -21,7 +21,7 @@ struct BackgroundOptions {
 
 // Layers are loaded in the order they were added, the next one beginning when
 // the one before has no more to start. Flights start only while no demand read
-// is under way or was a moment ago. Thread-safe; never blocks.
+// is under way or was a moment ago, and no startup pack is being loaded. Thread-safe; never blocks.
 // Invariants:
 //  B1 While a layer is here and not settled, a flight of it is under way, its
 //     proof is, or a timer is set (or all is paused, or the context stops).

@@ -2,10 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
 #include <optional>
 
 #include "fetch/fetch_fixture.h"
+#include "fetch/manual_time.h"
 
 namespace pagein::fetch {
 namespace {
@@ -13,49 +13,6 @@ namespace {
 using namespace fetch::testing;
 using namespace std::chrono_literals;
 using net::Priority;
-
-// A clock that the test moves, and what is to run at a time. Thread-safe.
-class ManualTime {
- public:
-  net::Clock::time_point now() const {
-    MutexLock lock(mutex_);
-    return now_;
-  }
-  void run_after(std::chrono::milliseconds delay, std::function<void()> task) {
-    MutexLock lock(mutex_);
-    tasks_.emplace(now_ + delay, std::move(task));
-  }
-  // Runs what falls due, each at its time.
-  void advance(std::chrono::milliseconds by) {
-    mutex_.lock();
-    const auto end = now_ + by;
-    while (!tasks_.empty() && tasks_.begin()->first <= end) {
-      const auto task = std::move(tasks_.begin()->second);
-      now_ = std::max(now_, tasks_.begin()->first);
-      tasks_.erase(tasks_.begin());
-      mutex_.unlock();
-      task();
-      mutex_.lock();
-    }
-    now_ = end;
-    mutex_.unlock();
-  }
-  // The time until the first of them; nothing: none.
-  std::optional<std::chrono::milliseconds> next() const {
-    MutexLock lock(mutex_);
-    if (tasks_.empty()) return std::nullopt;
-    return std::chrono::ceil<std::chrono::milliseconds>(tasks_.begin()->first - now_);
-  }
-  size_t waiting() const {
-    MutexLock lock(mutex_);
-    return tasks_.size();
-  }
-
- private:
-  mutable Mutex mutex_;
-  net::Clock::time_point now_ GUARDED_BY(mutex_) = net::Clock::time_point(1h);
-  std::multimap<net::Clock::time_point, std::function<void()>> tasks_ GUARDED_BY(mutex_);
-};
 
 class BackgroundTest : public FetchTest {
  protected:

@@ -1,6 +1,7 @@
 #include "fetch/context.h"
 
 #include "fetch/flight.h"
+#include "fetch/startup_loader.h"
 
 namespace pagein::fetch {
 namespace {
@@ -45,18 +46,44 @@ size_t Context::flights() const {
   return flights_.size();
 }
 
+bool Context::begin_startup(std::shared_ptr<StartupLoader> loader) {
+  MutexLock lock(flights_mutex_);
+  if (stopping_.load()) return false;
+  counters_.startup_loads++;
+  const StartupLoader* key = loader.get();
+  startups_.emplace(key, std::move(loader));
+  startups_active_.store(startups_.size());
+  return true;
+}
+
+void Context::end_startup(const StartupLoader& loader) {
+  decltype(startups_)::node_type ended;  // let go without the lock
+  MutexLock lock(flights_mutex_);
+  ended = startups_.extract(&loader);
+  startups_active_.store(startups_.size());
+  if (startups_.empty()) flights_ended_.notify_all();
+}
+
 void Context::stop() {
+  std::vector<std::shared_ptr<StartupLoader>> startups;
   std::vector<std::shared_ptr<Flight>> flights;
   {
     MutexLock lock(flights_mutex_);
     stopping_.store(true);
+    for (const auto& [key, loader] : startups_) startups.push_back(loader);
+  }
+  // First: reads that waited for one of them get flights, which end at once.
+  for (const auto& loader : startups) loader->cancel();
+  startups.clear();
+  {
+    MutexLock lock(flights_mutex_);
     for (const auto& [key, flight] : flights_) flights.push_back(flight);
   }
   for (const auto& flight : flights) flight->cancel();
   flights.clear();
   {
     MutexLock lock(flights_mutex_);
-    while (!flights_.empty()) flights_ended_.wait(flights_mutex_);
+    while (!flights_.empty() || !startups_.empty()) flights_ended_.wait(flights_mutex_);
   }
   background_pool_.stop();
   demand_pool_.stop();

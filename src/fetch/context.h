@@ -51,9 +51,17 @@ struct Counters {
   std::atomic<uint64_t> errors{0};      // reads that ended in an error
   std::atomic<uint64_t> store_full{0};  // spans served from memory, disk full
   std::atomic<uint64_t> wait_us{0};     // of demand reads, summed
+  // Startup packs, and the demand reads of layers that a pack was loaded for.
+  std::atomic<uint64_t> startup_loads{0};
+  std::atomic<uint64_t> startup_failures{0};
+  std::atomic<uint64_t> startup_hits{0};       // found first what a pack had brought
+  std::atomic<uint64_t> startup_waits{0};      // waited for the pack
+  std::atomic<uint64_t> startup_overtakes{0};  // did not wait for it
+  std::atomic<uint64_t> startup_misses{0};     // had to fetch, the overtakes among them
 };
 
 class Flight;
+class StartupLoader;
 
 // Thread-safe. Must outlive the pagers that use it; callbacks of sources may
 // come later still: a flight that has ended does not touch it.
@@ -86,9 +94,14 @@ class Context {
   bool begin_flight(std::shared_ptr<Flight> flight, net::Priority priority);
   void end_flight(const Flight& flight);
   size_t flights() const;  // under way
+  // The same for loaders of startup packs. While there are any, background work
+  // waits.
+  bool begin_startup(std::shared_ptr<StartupLoader> loader);
+  void end_startup(const StartupLoader& loader);
+  bool startup_active() const { return startups_active_.load() > 0; }
   bool stopping() const { return stopping_.load(); }
 
-  // Calls off all flights (whoever waits gets `cancelled`), waits until they
+  // Calls off all loaders and flights (whoever waits gets `cancelled`), waits until they
   // have ended and joins the threads. From then on every read that is not
   // there ends with `cancelled`. Not on a worker thread.
   void stop();
@@ -105,6 +118,9 @@ class Context {
   mutable Mutex flights_mutex_;
   CondVar flights_ended_;
   std::unordered_map<const Flight*, std::shared_ptr<Flight>> flights_ GUARDED_BY(flights_mutex_);
+  std::unordered_map<const StartupLoader*, std::shared_ptr<StartupLoader>> startups_
+      GUARDED_BY(flights_mutex_);
+  std::atomic<size_t> startups_active_{0};
   WorkerPool demand_pool_;
   WorkerPool background_pool_;
 };

@@ -21,7 +21,9 @@ struct Answer {
   bool hold = false;                   // waits for release(), or for cancel
   bool hold_until_promoted = false;    // or, with hold, for promote()
   bool hold_end = false;               // gives the data at once, holds the end
-  std::optional<uint64_t> flip = {};   // changes the byte at this offset of the blob
+  std::optional<uint64_t> hold_at =
+      {};                             // gives what lies before this offset of the blob, then holds
+  std::optional<uint64_t> flip = {};  // changes the byte at this offset of the blob
 };
 
 // Callbacks come on one thread of its own. Thread-safe.
@@ -131,7 +133,15 @@ class FakeSource : public registry::BlobSource {
     MutexLock lock(mutex_);
     return promoted_;
   }
-  void pause(registry::ReadId) override {}
+  // Only counted.
+  void pause(registry::ReadId) override {
+    MutexLock lock(mutex_);
+    ++paused_;
+  }
+  size_t paused() const {
+    MutexLock lock(mutex_);
+    return paused_;
+  }
   void resume(registry::ReadId) override {}
   net::LinkEstimate link() const override {
     MutexLock lock(mutex_);
@@ -151,6 +161,8 @@ class FakeSource : public registry::BlobSource {
     bool held = false;
     bool cancelled = false;
     bool data_given = false;
+    bool stopped = false;  // at hold_at, once
+    uint64_t given = 0;    // bytes
   };
 
   void run() {
@@ -168,7 +180,9 @@ class FakeSource : public registry::BlobSource {
   void serve(registry::ReadId id, Job& job) REQUIRES(mutex_) {
     const auto sink = job.sink;
     if (!job.cancelled && !job.data_given) {
-      job.data_given = true;
+      const uint64_t from = job.given;
+      const bool stop_short = job.answer.hold_at && !std::exchange(job.stopped, true);
+      job.data_given = !stop_short;
       const auto blob = blobs_.find(job.read.digest.str());
       Bytes data;
       Status status = job.answer.status;
@@ -178,8 +192,12 @@ class FakeSource : public registry::BlobSource {
                  job.read.offset + job.read.length > blob->second.size()) {
         status = Error(Code::invalid_argument, "a read outside of the blob");
       } else {
-        const uint64_t length =
-            std::min(job.answer.bytes.value_or(job.read.length), job.read.length);
+        uint64_t length = std::min(job.answer.bytes.value_or(job.read.length), job.read.length);
+        if (stop_short) {
+          length =
+              std::min(length, std::max(*job.answer.hold_at, job.read.offset) - job.read.offset);
+        }
+        job.given = length;
         const auto begin = blob->second.begin() + static_cast<ptrdiff_t>(job.read.offset);
         data.assign(begin, begin + static_cast<ptrdiff_t>(length));
         if (const auto flip = job.answer.flip;
@@ -191,12 +209,12 @@ class FakeSource : public registry::BlobSource {
       busy_ = true;
       mutex_.unlock();
       // In pieces that fit nothing.
-      for (size_t at = 0; at < data.size(); at += 10'007) {
+      for (size_t at = from; at < data.size(); at += 10'007) {
         sink->on_data(ByteView(data).subspan(at, std::min<size_t>(10'007, data.size() - at)));
       }
       mutex_.lock();
       busy_ = false;
-      if (job.answer.hold_end && !job.cancelled) {
+      if ((job.answer.hold_end || stop_short) && !job.cancelled) {
         job.held = true;
         return;
       }
@@ -223,6 +241,7 @@ class FakeSource : public registry::BlobSource {
   registry::ReadId last_id_ GUARDED_BY(mutex_) = 0;
   size_t cancelled_ GUARDED_BY(mutex_) = 0;
   size_t promoted_ GUARDED_BY(mutex_) = 0;
+  size_t paused_ GUARDED_BY(mutex_) = 0;
   net::LinkEstimate link_ GUARDED_BY(mutex_);
   bool busy_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;

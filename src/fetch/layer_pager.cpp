@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/log.h"
+#include "fetch/layer_waiter.h"
 
 namespace pagein::fetch {
 namespace {
@@ -15,27 +16,6 @@ constexpr size_t kMaxAside = 64;
 constexpr uint64_t kMaxRoundTripBytes = 2 << 20;
 
 }  // namespace
-
-struct LayerPager::Waiter {
-  Completion done;
-  std::atomic<size_t> remaining{1};
-  Mutex mutex;
-  Status status GUARDED_BY(mutex);
-
-  void finish(const Status& result) {
-    if (!result.ok()) {
-      MutexLock lock(mutex);
-      if (status.ok()) status = result;
-    }
-    if (remaining.fetch_sub(1) != 1) return;
-    Status final_status;
-    {
-      MutexLock lock(mutex);
-      final_status = std::move(status);
-    }
-    done(std::move(final_status));
-  }
-};
 
 LayerPager::LayerPager(Context& context, std::shared_ptr<store::Layer> layer,
                        std::vector<LayerOrigin> origins)
@@ -69,7 +49,11 @@ bool LayerPager::is_here(size_t span) const {
 std::shared_ptr<Flight> LayerPager::make_flight(Run run, net::Priority priority) {
   auto flight = std::make_shared<Flight>(context_, layer_->index(), checkpoints_, origins_, run,
                                          priority, shared_from_this());
-  for (size_t span = run.first; span < run.last; ++span) pending_[span].flight = flight;
+  for (size_t span = run.first; span < run.last; ++span) {
+    Pending& pending = pending_[span];
+    pending.flight = flight;
+    pending.delivery.reset();
+  }
   return flight;
 }
 
@@ -93,7 +77,7 @@ Run LayerPager::read_ahead(Run run, uint64_t least_bytes) {
   const uint64_t begin = compressed_begin(run.first);
   while (run.last < index.spans.size() &&
          (run.last - run.first < length || compressed_begin(run.last) - begin < least_bytes) &&
-         index.span_end(run.last) <= limit && !is_here(run.last) && !pending_.contains(run.last)) {
+         index.span_end(run.last) <= limit && is_for_demand(run.last)) {
     ++run.last;
   }
   *stream = {run.last, run.last - run.first};
@@ -125,8 +109,10 @@ void LayerPager::want(uint64_t data_offset, uint64_t length, net::Priority prior
   const auto [first, last] = layer_->spans_of(data_offset, length);
   auto waiter = std::make_shared<Waiter>();
   waiter->done = std::move(done);
-  std::vector<std::shared_ptr<Flight>> fresh;
-  std::vector<std::shared_ptr<Flight>> joined;
+  Flights fresh;
+  Flights joined;
+  std::vector<std::pair<size_t, std::shared_ptr<Delivery>>> awaited;
+  bool overtook = false;
   Status problem;
   {
     MutexLock lock(mutex_);
@@ -135,11 +121,15 @@ void LayerPager::want(uint64_t data_offset, uint64_t length, net::Priority prior
         ++span;
         continue;
       }
-      if (auto it = pending_.find(span); it != pending_.end()) {
+      const bool demand = priority == net::Priority::demand;
+      const auto it = pending_.find(span);
+      if (it != pending_.end() && !(demand && is_for_demand(span))) {
+        const Pending& pending = it->second;
         waiter->remaining++;
         it->second.waiters.push_back(waiter);
-        if (joined.empty() || joined.back() != it->second.flight)
-          joined.push_back(it->second.flight);
+        if (pending.flight == nullptr) awaited.emplace_back(span, pending.delivery);
+        else if (joined.empty() || joined.back() != pending.flight)
+          joined.push_back(pending.flight);
         ++span;
         continue;
       }
@@ -150,9 +140,12 @@ void LayerPager::want(uint64_t data_offset, uint64_t length, net::Priority prior
         break;
       }
       Run run{span, span + 1};
-      while (run.last < last && !is_here(run.last) && !pending_.contains(run.last)) ++run.last;
+      overtook |= it != pending_.end();
+      while (run.last < last && (demand ? is_for_demand(run.last)
+                                        : !is_here(run.last) && !pending_.contains(run.last)))
+        ++run.last;
       const size_t wanted_end = run.last;
-      if (priority == net::Priority::demand) run = read_ahead(run, least_bytes);
+      if (demand) run = read_ahead(run, least_bytes);
       fresh.push_back(make_flight(run, priority));
       for (; span < wanted_end; ++span) {
         waiter->remaining++;
@@ -160,34 +153,48 @@ void LayerPager::want(uint64_t data_offset, uint64_t length, net::Priority prior
       }
     }
   }
-  if (!fresh.empty() || !joined.empty()) context_.counters().reads++;
-  if (!joined.empty()) context_.counters().joined++;
+  Counters& counters = context_.counters();
+  if (!fresh.empty() || !joined.empty() || !awaited.empty()) counters.reads++;
+  if (!joined.empty() || !awaited.empty()) counters.joined++;
+  if (overtook) counters.startup_overtakes++;
+  if (!awaited.empty()) counters.startup_waits++;
+  if (!fresh.empty() && brought_.load() != nullptr) counters.startup_misses++;
   if (priority == net::Priority::demand) {
     for (const auto& flight : joined) flight->promote();
   }
-  for (const auto& flight : fresh) flight->start();
-  if (!fresh.empty()) load_checkpoints();
+  for (const auto& [span, delivery] : awaited) delivery->on_awaited(*this, span);
+  start(fresh);
   waiter->finish(problem);
+}
+
+void LayerPager::start(const Flights& flights) {
+  for (const auto& flight : flights) flight->start();
+  if (!flights.empty()) load_checkpoints();
 }
 
 void LayerPager::settle(std::vector<std::shared_ptr<Waiter>>& waiters, const Status& status) {
   for (const auto& waiter : waiters) waiter->finish(status);
 }
 
-void LayerPager::on_span(const Flight& flight, size_t span, ByteView tar) {
-  Status written = layer_->write_span(span, tar);
-  if (written.ok()) {
-    // In order, the proof of the diffID costs no read.
-    if (proof_mutex_.try_lock()) {
-      if (proof_next_ == span) {
-        proof_.update(tar);
-        ++proof_next_;
-      }
-      proof_mutex_.unlock();
-    }
-  } else {
+// Writes and claims a verified span.
+Status LayerPager::keep(size_t span, ByteView tar) {
+  if (Status written = layer_->write_span(span, tar); !written.ok()) {
     context_.counters().store_full++;
+    return written;
   }
+  // In order, the proof of the diffID costs no read.
+  if (proof_mutex_.try_lock()) {
+    if (proof_next_ == span) {
+      proof_.update(tar);
+      ++proof_next_;
+    }
+    proof_mutex_.unlock();
+  }
+  return {};
+}
+
+void LayerPager::on_span(const Flight& flight, size_t span, ByteView tar) {
+  Status written = keep(span, tar);
   std::vector<std::shared_ptr<Waiter>> waiters;
   {
     MutexLock lock(mutex_);
@@ -198,6 +205,8 @@ void LayerPager::on_span(const Flight& flight, size_t span, ByteView tar) {
     const auto background = background_.find(&flight);
     if (written.ok()) {
       forget_aside(span);
+      if (background != background_.end() && background->second.startup && waiters.empty())
+        mark_brought(span);
     } else if (background == background_.end() || !waiters.empty()) {
       // Readers come first: they get the bytes from memory.
       keep_aside(span, tar);
@@ -269,8 +278,7 @@ bool LayerPager::start_background_run(Completion done) {
     flight = make_flight(*run, net::Priority::background);
     background_[flight.get()].done = std::move(done);
   }
-  flight->start();
-  load_checkpoints();
+  start({std::move(flight)});
   return true;
 }
 
@@ -396,19 +404,32 @@ void LayerPager::copy_from_aside(const Bytes& tar, size_t span, uint64_t data_of
 
 void LayerPager::cancel_all() {
   checkpoints_->drop();
-  std::vector<std::shared_ptr<Flight>> flights;
+  std::set<std::shared_ptr<Flight>> flights;
+  std::vector<std::shared_ptr<Waiter>> waiters;
   {
     MutexLock lock(mutex_);
-    for (const auto& [span, pending] : pending_) flights.push_back(pending.flight);
+    for (auto it = pending_.begin(); it != pending_.end();) {
+      Pending& pending = it->second;
+      if (pending.flight != nullptr) {
+        flights.insert(pending.flight);
+        ++it;
+        continue;
+      }
+      std::move(pending.waiters.begin(), pending.waiters.end(), std::back_inserter(waiters));
+      it = pending_.erase(it);
+    }
   }
   for (const auto& flight : flights) flight->cancel();
+  settle(waiters, Error(Code::cancelled, "page-in called off"));
 }
 
 void LayerPager::cancel_unwanted() {
   std::set<std::shared_ptr<Flight>> flights;
   {
     MutexLock lock(mutex_);
-    for (const auto& [span, pending] : pending_) flights.insert(pending.flight);
+    for (const auto& [span, pending] : pending_) {
+      if (pending.flight != nullptr) flights.insert(pending.flight);
+    }
     for (const auto& [span, pending] : pending_) {
       if (!pending.waiters.empty()) flights.erase(pending.flight);
     }

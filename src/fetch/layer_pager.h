@@ -11,6 +11,7 @@
 #include "base/mutex.h"
 #include "base/sha256.h"
 #include "fetch/context.h"
+#include "fetch/delivery.h"
 #include "fetch/flight.h"
 #include "store/layer.h"
 
@@ -18,7 +19,9 @@ namespace pagein::fetch {
 
 // Thread-safe; nothing here blocks except copy_out() (page cache or disk).
 // Invariants:
-//  P1 At most one flight brings a span at a time; all who want it wait for it.
+//  P1 At most one flight or delivery brings a span at a time; all who want it
+//     wait for it. But a demand read may take a span over from a delivery that
+//     would bring it late: then what the delivery has of it is not used.
 //  P2 A failed flight is never remembered: the next read tries anew.
 //  P3 Each completion is called exactly once, without a lock held, on a worker
 //     thread or inside want(); with `cancelled` where the context stops first.
@@ -54,6 +57,31 @@ class LayerPager : public FlightOwner, public std::enable_shared_from_this<Layer
   // from, or no use. `done` comes on a worker thread; an error also where the
   // disk could not keep what came.
   bool start_background_run(Completion done);
+  // Starts a flight at prefetch priority over the first spans of the run that
+  // are missing and on no flight yet, as much as a background run brings.
+  // Returns where it ends; nullopt where there are none, or nowhere to fetch
+  // from. `done` as above.
+  std::optional<size_t> start_prefetch_run(Run within, Completion done);
+
+  // What others bring (delivery.h). Each takes only what is still expected from
+  // the delivery, so they may come in any order, and late.
+  // Spans of the run that are neither here nor on their way are on their way by
+  // the delivery from now on, at that place of it; how many these are. Until
+  // give_up(), which has to follow.
+  size_t expect(const std::shared_ptr<Delivery>& delivery, Run run, uint64_t place);
+  bool expects(const Delivery& delivery, Run run) const;  // any of these
+  // Checks a span against the index, keeps it and tells who waits.
+  // corrupt_input: it is not what the index says; exhausted and others: the disk
+  // could not keep it, who waited got it nevertheless. Blocks on disk.
+  Status deliver(const Delivery& delivery, size_t span, ByteView tar);
+  // Whoever waits for the span gets a demand flight instead.
+  void overtake(const Delivery& delivery, size_t span);
+  // Nothing more comes: the same for all spans of the delivery.
+  void give_up(const Delivery& delivery);
+  // A read found its data range here: counts it where a startup pack brought
+  // that. Costs next to nothing where none did.
+  void count_startup_hit(uint64_t data_offset, uint64_t length);
+
   // Complete or quarantined: nothing is left to do.
   bool settled() const;
   // Hashes what is present in order, up to the first gap; at the end of the
@@ -75,14 +103,19 @@ class LayerPager : public FlightOwner, public std::enable_shared_from_this<Layer
 
  private:
   struct Waiter;
+  // Either a flight or a delivery brings it.
   struct Pending {
     std::shared_ptr<Flight> flight;
+    std::shared_ptr<Delivery> delivery;
+    uint64_t place = 0;  // in the delivery
     std::vector<std::shared_ptr<Waiter>> waiters;
   };
   LayerPager(Context& context, std::shared_ptr<store::Layer> layer,
              std::vector<LayerOrigin> origins);
 
   bool is_here(size_t span) const REQUIRES(mutex_);
+  // Neither here, nor on its way sooner than a demand flight would bring it.
+  bool is_for_demand(size_t span) const REQUIRES(mutex_);
   bool is_free(size_t span) const REQUIRES(mutex_);  // not on disk, on no flight
   size_t first_free(size_t span) const REQUIRES(mutex_);
   std::shared_ptr<Flight> make_flight(Run run, net::Priority priority) REQUIRES(mutex_);
@@ -91,6 +124,12 @@ class LayerPager : public FlightOwner, public std::enable_shared_from_this<Layer
   uint64_t round_trip_bytes() const;
   static void settle(std::vector<std::shared_ptr<Waiter>>& waiters, const Status& status);
   void load_checkpoints();
+  Status keep(size_t span, ByteView tar);
+  void mark_brought(size_t span) REQUIRES(mutex_);
+  using Flights = std::vector<std::shared_ptr<Flight>>;
+  Flights fly_instead(std::vector<size_t> spans, std::vector<std::shared_ptr<Waiter>>* lost)
+      REQUIRES(mutex_);
+  void start(const Flights& flights);
   std::optional<Run> next_background_run(uint64_t bytes) REQUIRES(mutex_);
   void keep_aside(size_t span, ByteView tar) REQUIRES(mutex_);
   void forget_aside(size_t span) REQUIRES(mutex_);
@@ -111,6 +150,7 @@ class LayerPager : public FlightOwner, public std::enable_shared_from_this<Layer
   struct BackgroundRun {
     Completion done;
     std::optional<Error> not_kept;
+    bool startup = false;  // of prefetch priority, for a startup pack
   };
   std::unordered_map<const Flight*, BackgroundRun> background_ GUARDED_BY(mutex_);
   size_t background_cursor_ GUARDED_BY(mutex_) = 0;  // where to look first
@@ -124,6 +164,11 @@ class LayerPager : public FlightOwner, public std::enable_shared_from_this<Layer
   // Spans that the disk had no room for, newest last.
   std::map<size_t, std::shared_ptr<const Bytes>> aside_ GUARDED_BY(mutex_);
   std::deque<size_t> aside_order_ GUARDED_BY(mutex_);
+
+  // Spans that a startup pack brought and that nobody has read yet. Made with
+  // the first pack, and kept: `brought_` is read without the lock.
+  std::unique_ptr<store::Presence> brought_owner_ GUARDED_BY(mutex_);
+  std::atomic<store::Presence*> brought_{nullptr};
 
   Mutex proof_mutex_;  // held while hashing: only one worker proves
   Sha256 proof_ GUARDED_BY(proof_mutex_);

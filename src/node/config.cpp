@@ -158,6 +158,9 @@ Status read_fetch(Section section, Config* config) {
                  [&](int64_t v) { fetch.background_bytes_per_second = static_cast<uint64_t>(v); });
   section.number("connections_per_host", 1, 256,
                  [&](int64_t v) { fetch.connections_per_host = static_cast<size_t>(v); });
+  section.flag("startup_pack", &fetch.startup_pack);
+  section.number("prefetch_flights", 1, 8,
+                 [&](int64_t v) { fetch.prefetch_flights = static_cast<size_t>(v); });
   return section.finish();
 }
 

@@ -47,6 +47,8 @@ struct Config {
     size_t background_flights = 2;
     uint64_t background_bytes_per_second = 0;  // 0: no limit
     size_t connections_per_host = 16;
+    bool startup_pack = true;     // where an image names one
+    size_t prefetch_flights = 2;  // ranges of layers at once, beside the pack
   } fetch;
 
   struct {

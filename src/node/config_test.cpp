@@ -28,6 +28,8 @@ plain_http = ["registry.lan:5000"]
 [fetch]
 deadline_seconds = 30
 background = false
+startup_pack = false
+prefetch_flights = 4
 [mount]
 threads = 4
 )")
@@ -39,6 +41,8 @@ threads = 4
   EXPECT_TRUE(config.registry.plain_http.contains("registry.lan:5000"));
   EXPECT_EQ(config.fetch.deadline, std::chrono::seconds(30));
   EXPECT_FALSE(config.fetch.background);
+  EXPECT_FALSE(config.fetch.startup_pack);
+  EXPECT_EQ(config.fetch.prefetch_flights, 4u);
   EXPECT_EQ(config.mount.threads, 4u);
 }
 

@@ -54,6 +54,7 @@ Result<std::shared_ptr<const Image>> load_image(registry::ImageSource& source,
                  reference + ": the config names " + std::to_string(image->config.diff_ids.size()) +
                      " layers, the manifest " + std::to_string(manifest.layers.size()));
   }
+  image->startup_pack = startup::parse_pack_location(manifest.annotations);
   const std::vector<oci::Digest> chains = oci::chain_ids(image->config.diff_ids);
   for (size_t i = 0; i < manifest.layers.size(); ++i) {
     ImageLayer layer;

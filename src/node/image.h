@@ -15,6 +15,7 @@
 #include "oci/manifest.h"
 #include "oci/reference.h"
 #include "registry/image_store.h"
+#include "startup/pack_location.h"
 
 namespace pagein::node {
 
@@ -33,6 +34,8 @@ struct Image {
   std::string manifest_bytes;
   oci::ImageConfig config;
   std::vector<ImageLayer> layers;  // lowest first
+  // What its start reads, as a hint; nothing where it names no pack.
+  std::optional<startup::PackLocation> startup_pack;
 };
 
 // Loads what `reference` names in `source` and checks that `manifest_digest`

@@ -100,6 +100,7 @@ class LayerDevice : public mount::DeviceFile {
       return;
     }
     if (pager_->ready(offset, reply.length())) {
+      pager_->count_startup_hit(offset, reply.length());
       reply.file(pager_->layer().data_fd(), offset);
       return;
     }

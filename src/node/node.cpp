@@ -27,13 +27,14 @@ Status Node::open(std::vector<mount::StoredFd> fds) {
   ASSIGN_OR_RETURN(layers_, Layers::open(*context_, *store_, session_, config_.root));
   fetch::BackgroundOptions background_options;
   background_options.max_flights = config_.fetch.background_flights;
+  const auto run_after = [client = session_->client_ptr()](std::chrono::milliseconds delay,
+                                                           std::function<void()> task) {
+    client->run_after(delay, std::move(task));
+  };
+  startup_packs_ =
+      std::make_unique<StartupPacks>(*context_, run_after, config_.fetch.prefetch_flights);
   background_ = std::make_unique<fetch::Background>(
-      *context_,
-      [client = session_->client_ptr()](std::chrono::milliseconds delay,
-                                        std::function<void()> task) {
-        client->run_after(delay, std::move(task));
-      },
-      background_options,
+      *context_, run_after, background_options,
       [this](const std::shared_ptr<fetch::LayerPager>& pager) { on_settled(pager); });
   RETURN_IF_ERROR(open_mounts(std::move(fds)));
   restore_manual();
@@ -161,6 +162,7 @@ void Node::stop() {
     if (thread->joinable()) thread->join();
   }
   if (background_) background_->pause();
+  if (startup_packs_) startup_packs_->stop();
   // Serving threads end first: nothing new is asked for. Requests that are
   // pending stay with the kernel for a successor.
   mounts_.reset();

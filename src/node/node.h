@@ -22,6 +22,7 @@
 #include "node/image_mounts.h"
 #include "node/layers.h"
 #include "node/manual_record.h"
+#include "node/startup_packs.h"
 #include "node/trust.h"
 #include "registry/image_store.h"
 #include "registry/session.h"
@@ -90,6 +91,7 @@ class Node : public snapshotter::RemoteBackend {
   const Config& config() const { return config_; }
   fetch::Context& fetch_context() { return *context_; }
   fetch::Background& background() { return *background_; }
+  std::vector<StartupPacks::Report> startup_packs() const { return startup_packs_->list(); }
   Layers& layers() { return *layers_; }
   Evictor& evictor() { return *evictor_; }
   net::Client& client() { return session_->client(); }
@@ -146,6 +148,7 @@ class Node : public snapshotter::RemoteBackend {
   std::filesystem::path manual_file(const std::filesystem::path& dir) const;
   std::vector<std::pair<std::filesystem::path, Result<ManualRecord>>> load_manual_records() const;
   Result<std::shared_ptr<Served>> load_manual(const std::string& location);
+  void release_manual(const ManualRecord& record) REQUIRES(manual_mutex_);
   void restore_manual();
   Status show_again(const ManualRecord& record) REQUIRES(manual_mutex_);
   void note_absent(const ManualRecord& record, const Error& why) REQUIRES(manual_mutex_);
@@ -166,6 +169,7 @@ class Node : public snapshotter::RemoteBackend {
   std::unique_ptr<fetch::Context> context_;
   std::unique_ptr<Layers> layers_;
   std::unique_ptr<fetch::Background> background_;
+  std::unique_ptr<StartupPacks> startup_packs_;
   std::unique_ptr<mount::FuseServer> fuse_server_;
   std::unique_ptr<mount::Engine> engine_;
   std::unique_ptr<ImageMounts> mounts_;

@@ -43,7 +43,8 @@ Status Node::load_served(Served& served, registry::ImageSource& source,
   const auto& layers = served.image->layers;
   served.ids.assign(layers.size(), "");
   served.reasons.assign(layers.size(), "");
-  served.pagers.clear();
+  // Held until they are found again: they know what is on its way.
+  const auto before = std::exchange(served.pagers, {});
 
   // Heads that the store has need no fetching.
   std::vector<size_t> missing;
@@ -83,6 +84,9 @@ Status Node::load_served(Served& served, registry::ImageSource& source,
       served.pagers.push_back(*found[i]);
     }
   }
+  // At once: it has as long to load as the client takes to finish its pull.
+  if (config_.fetch.startup_pack)
+    startup_packs_->begin(*served.image, source.blobs(), served.pagers);
   return {};
 }
 
@@ -227,6 +231,7 @@ Status Node::remove_unused(const std::string& layer) {
   for (const auto& pager : layers_->active()) {
     if (pager->layer().id() != layer) continue;
     background_->remove(pager);
+    startup_packs_->cancel_layer(layer);
     pager->cancel_unwanted();
   }
   Status status = layers_->remove(layer);

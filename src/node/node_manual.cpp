@@ -95,7 +95,7 @@ Status Node::mount_image(const std::string& location_text, const std::filesystem
   Status status = finish();
   if (!status.ok()) {
     ::unlink(manual_file(dir).c_str());
-    mounts_->release(pin.holder);
+    release_manual(record);
   }
   return status;
 }
@@ -110,7 +110,9 @@ Status Node::unmount_image(const std::filesystem::path& dir) {
   // What is there instead of an image that has not come back is not ours.
   if (!is_absent(dir)) RETURN_IF_ERROR(mount::unmount(dir, mount::UnmountMode::normal));
   ::unlink(file.c_str());
-  mounts_->release(holder_of(dir));
+  const auto record = parse_manual(*text);
+  if (record.ok()) release_manual(*record);
+  else mounts_->release(holder_of(dir));
   {
     MutexLock absent_lock(mutex_);
     absent_.erase(dir);
@@ -118,6 +120,15 @@ Status Node::unmount_image(const std::filesystem::path& dir) {
   // Layers that only this mount needed go at the next start, when the
   // snapshotter says which ones its snapshots hold.
   return {};
+}
+
+// Its startup pack is of no more use where nobody else has the image mounted.
+void Node::release_manual(const ManualRecord& record) {
+  mounts_->release(holder_of(record.dir));
+  for (const auto& chain : mounts_->list()) {
+    if (chain.record.layers == record.layers && !chain.record.mounts.empty()) return;
+  }
+  startup_packs_->cancel_image(record.layers);
 }
 
 std::vector<std::pair<std::filesystem::path, Result<ManualRecord>>> Node::load_manual_records()

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 
+#include "fetch/test_pack.h"
 #include "index/test_layer.h"
 #include "node/fake_engine.h"
 #include "node/fake_images.h"
@@ -71,9 +72,14 @@ class NodeTest : public testing::Test {
     node_ = must(Node::start(config_, {}, std::move(parts)));
   }
 
-  oci::Descriptor put_image(const std::vector<const TestLayer*>& layers) {
+  oci::Descriptor put_image(const std::vector<const TestLayer*>& layers,
+                            const fetch::testing::TestPack* pack = nullptr) {
     std::string list;
     oci::Manifest manifest;
+    if (pack != nullptr) {
+      startup::set_pack_location(&manifest, pack->location);
+      images_->source->add_blob(pack->blob);
+    }
     for (const TestLayer* layer : layers) {
       list += (list.empty() ? "\"" : ",\"") + layer->index->diff_id.str() + "\"";
       oci::Descriptor descriptor;
@@ -115,11 +121,30 @@ class NodeTest : public testing::Test {
     return declines.empty() ? "" : declines.back().reason;
   }
 
+  // The same two layers, with a pack of the first span of each.
+  void put_image_with_pack() {
+    pack_ = fetch::testing::make_test_pack(
+        {{.layer = &made_[0], .first_span = 0}, {.layer = &made_[1], .first_span = 0}});
+    images_->tag = put_image({&made_[0], &made_[1]}, &pack_);
+    manifest_ = images_->tag.digest;
+  }
+  void hold_pack() {
+    images_->source->set_script([digest = pack_.location.digest](size_t, const auto& read) {
+      return fetch::testing::Answer{.hold = read.digest == digest};
+    });
+  }
+  size_t pack_reads() const { return images_->source->reads_of(pack_.location.digest); }
+  bool pack_ended() const {
+    const auto packs = node_->startup_packs();
+    return !packs.empty() && packs.back().progress.state != fetch::StartupLoader::State::loading;
+  }
+
   TempDir dir_ = must(TempDir::make("node-"));
   Config config_;
   std::vector<TestLayer> made_;
   std::shared_ptr<FakeImages> images_ = std::make_shared<FakeImages>();
   oci::Digest manifest_;
+  fetch::testing::TestPack pack_;
   std::vector<std::string> opened_;  // locations asked, in order
   std::atomic<std::chrono::seconds> now_{std::chrono::seconds(1000)};
   std::atomic<bool> mounting_fails_{false};
@@ -133,6 +158,53 @@ TEST_F(NodeTest, ServesATrustedImagesLayersFromOneAnswer) {
   EXPECT_EQ(images_->resolves, 1) << "one look at the registry for all layers";
   EXPECT_THAT(opened_, ElementsAre("r.example/team/app:1"));
   EXPECT_THAT(node_->declines(), IsEmpty());
+}
+
+TEST_F(NodeTest, TheFirstPrepareLoadsThePackOnce) {
+  put_image_with_pack();
+  EXPECT_EQ(prepare(request(0)), id(0));
+  ASSERT_TRUE(soon([&] { return pack_ended(); }));
+  const auto packs = node_->startup_packs();
+  ASSERT_THAT(packs, SizeIs(1));
+  EXPECT_EQ(packs[0].progress.state, fetch::StartupLoader::State::done) << packs[0].progress.error;
+  EXPECT_EQ(packs[0].image, kRef);
+  EXPECT_EQ(packs[0].progress.spans, 2u);
+  for (const size_t i : {0, 1}) {
+    EXPECT_TRUE(must(node_->layers().find(id(i)))->layer().presence().test(0));
+  }
+  EXPECT_EQ(prepare(request(1)), id(1));
+  now_ = std::chrono::hours(1);  // asked anew
+  EXPECT_EQ(prepare(request(1)), id(1));
+  EXPECT_EQ(images_->resolves, 2);
+  EXPECT_EQ(pack_reads(), 1u);
+}
+
+TEST_F(NodeTest, SwitchedOffItIsNotLoaded) {
+  node_.reset();
+  config_.fetch.startup_pack = false;
+  start();
+  put_image_with_pack();
+  EXPECT_EQ(prepare(request(0)), id(0));
+  EXPECT_THAT(node_->startup_packs(), IsEmpty());
+  EXPECT_EQ(pack_reads(), 0u);
+}
+
+TEST_F(NodeTest, AStopAndARemovalCallItOff) {
+  put_image_with_pack();
+  hold_pack();
+  EXPECT_EQ(prepare(request(0)), id(0));
+  images_->source->wait_for_reads(1);
+  node_->remove_layer(id(0), "a snapshot");
+  ASSERT_TRUE(pack_ended());
+  EXPECT_EQ(node_->startup_packs().back().progress.state, fetch::StartupLoader::State::cancelled);
+  EXPECT_TRUE(soon([&] { return !node_->layers().find(id(0)).ok(); })) << "nobody holds it";
+
+  EXPECT_EQ(prepare(request(1)), id(1));
+  EXPECT_TRUE(soon([&] { return pack_reads() == 2; }));
+  node_->stop();
+  EXPECT_TRUE(pack_ended());
+  images_->source->wait_idle();
+  images_->source->set_script(nullptr);
 }
 
 TEST_F(NodeTest, AnUntrustedRepositoryIsNotEvenAsked) {
@@ -412,6 +484,17 @@ TEST_F(NodeMountTest, DamagedRecordsAreRemoved) {
   engine_->last = {};  // has the layers as devices
   node_->finish_reattach({});
   EXPECT_THAT(node_->layers().store().list(), IsEmpty()) << "nothing refers to them";
+}
+
+TEST_F(NodeMountTest, AnUnmountCallsAStartupPackOff) {
+  put_image_with_pack();
+  hold_pack();
+  must(node_->mount_image(kRef, point_));
+  EXPECT_FALSE(pack_ended());
+  must(node_->unmount_image(point_));
+  EXPECT_TRUE(pack_ended());
+  images_->source->wait_idle();
+  images_->source->set_script(nullptr);
 }
 
 }  // namespace

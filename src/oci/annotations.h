@@ -18,6 +18,15 @@ inline constexpr std::string_view kIndexHeadSize = "containerd.io/snapshot/pagei
 inline constexpr std::string_view kIndexHeadDigest =
     "containerd.io/snapshot/pagein.index.head-digest";
 
+// On the manifest of an accelerated image: where its startup pack is. The node
+// reads the manifest itself, so no layer needs them.
+inline constexpr std::string_view kStartupDigest = "io.pagein.startup.digest";
+inline constexpr std::string_view kStartupSize = "io.pagein.startup.size";
+inline constexpr std::string_view kStartupHeadSize = "io.pagein.startup.head-size";
+inline constexpr std::string_view kStartupHeadDigest = "io.pagein.startup.head-digest";
+// What it was made of; for people, and for another conversion to compare.
+inline constexpr std::string_view kStartupSettings = "io.pagein.startup.settings";
+
 // On an index blob's descriptor in the artifact manifest: whose index it is.
 inline constexpr std::string_view kLayerDigest = "io.pagein.layer.digest";
 inline constexpr std::string_view kLayerDiffId = "io.pagein.layer.diff-id";

@@ -40,14 +40,17 @@ inline constexpr std::string_view kDockerLayerZstd =
 inline constexpr std::string_view kDockerLayerForeign =
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 
-// Ours. The first three are artifact types of manifests, the rest blobs.
+// Ours. Names in Artifact are artifact types of manifests, the rest blobs.
 inline constexpr std::string_view kLayerIndexArtifact =
     "application/vnd.pagein.layer.indexes.v1";  // index blobs and the startup pack of an image
 inline constexpr std::string_view kAcceleratedArtifact =
     "application/vnd.pagein.accelerated.v1";  // names the accelerated image of its subject
+inline constexpr std::string_view kStartupTraceArtifact =
+    "application/vnd.pagein.startup.trace.v1";  // what a start of its subject reads
 inline constexpr std::string_view kSignatureArtifact = "application/vnd.pagein.signature.v1";
 inline constexpr std::string_view kLayerIndex = "application/vnd.pagein.layer.index.v1";
 inline constexpr std::string_view kStartupPack = "application/vnd.pagein.startup.pack.v1";
+inline constexpr std::string_view kStartupTrace = "application/vnd.pagein.startup.trace.v1+json";
 }  // namespace media_type
 
 enum class LayerCompression { none, gzip, zstd };
