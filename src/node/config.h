@@ -19,7 +19,11 @@ struct Config {
   std::filesystem::path root = "/var/lib/pagein";
   std::filesystem::path socket = "/run/pagein/pageind.sock";   // containerd's proxy plugin
   std::filesystem::path control = "/run/pagein/control.sock";  // pagein status, mount, ...
-  std::string metrics_address;                                 // "127.0.0.1:9464"; empty: off
+
+  struct {             // metrics_address
+    std::string host;  // empty: off
+    uint16_t port = 0;
+  } metrics;
 
   struct {
     log::Level level = log::Level::info;
@@ -46,6 +50,11 @@ struct Config {
     bool startup_pack = true;     // where an image names one
     size_t prefetch_flights = 2;  // ranges of layers at once, beside the pack
   } fetch;
+
+  struct {
+    uint64_t max_bytes = 0;     // of all layers on disk; 0: no such limit
+    unsigned max_percent = 80;  // of the file system
+  } store;
 
   struct {
     unsigned threads = 2;   // that serve FUSE requests
