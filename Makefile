@@ -49,7 +49,7 @@ format:
 	git ls-files '*.h' '*.cpp' | xargs clang-format -i
 
 install: build
-	cmake --install $(BUILD) --prefix $(PREFIX)
+	cmake --install $(BUILD) --prefix $(PREFIX) --strip
 
 clean:
 	rm -rf $(BUILD)

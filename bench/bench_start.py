@@ -1,8 +1,9 @@
 """Start: seconds from the beginning of the pull to the first HTTP 200, plain containerd and Pagein."""
 
+import contextlib
 import statistics
 
-from testbed import Pagein, Registry, ShapedLink, push_image, start_time
+from testbed import LatencyProxy, Pagein, Registry, ShapedLink, push_image, start_time
 
 APPS = start_time.APPS
 
@@ -11,22 +12,26 @@ def run(options, layout):
     """The report's section, in Markdown."""
     app = APPS[options.image]
     plain, lazy, warm, cold = [], [], [], []
-    with ShapedLink() as link, Registry(netns=link.name, host=link.host) as registry:
+    with contextlib.ExitStack() as stack:
+        link = stack.enter_context(ShapedLink())
+        registry = stack.enter_context(Registry(netns=link.name, host=link.host))
         push_image(layout, "latest", registry, app.repository)
         Pagein().run("convert", "--plain-http", "--no-cache", registry.ref(app.repository), timeout=600)
         link.set_rate(options.rate)
+        far = stack.enter_context(LatencyProxy(registry, options.latency)) if options.latency else registry
         # In turn, so that a busy spell of the machine meets both.
         for number in range(options.runs):
-            plain.append(start_time.measure_plain(link, registry, app))
+            plain.append(start_time.measure_plain(link, far, app))
             print(f"  run {number + 1}: plain ready after {plain[-1].ready_seconds:.1f} s", flush=True)
-            lazy.append(start_time.measure_lazy(link, registry, app))
+            lazy.append(start_time.measure_lazy(link, far, app))
             print(f"  run {number + 1}: Pagein ready after {lazy[-1].ready_seconds:.1f} s, "
                   f"whole after {lazy[-1].local_seconds:.1f} s", flush=True)
-            for starts, start in zip((warm, cold), start_time.measure_local(link, registry, app)):
+            for starts, start in zip((warm, cold), start_time.measure_local(link, far, app)):
                 starts.append(start)
             print(f"  run {number + 1}: all local, ready after {warm[-1].ready_seconds:.1f} s warm, "
                   f"{cold[-1].ready_seconds:.1f} s cold", flush=True)
-    lines = [f"## Start over a link of {options.rate}", "",
+    latency = f" and a round trip of {options.latency:g} ms" if options.latency else ""
+    lines = [f"## Start over a link of {options.rate}{latency}", "",
              "Every run has a fresh containerd and store; the page cache is dropped, then the registry's own files are "
              "read in. Median (smallest-largest) of the runs.", "",
              "| | pull s | ready s, pull included | whole image local s | MB fetched at ready |", "|---|---|---|---|---|",

@@ -48,6 +48,8 @@ def parse_arguments():
                         help="test image (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="of each measurement (default: %(default)s)")
     parser.add_argument("--rate", default="300mbit", help="of the registry's link (default: %(default)s)")
+    parser.add_argument("--latency", type=float, default=0, metavar="MS",
+                        help="added round trip of the registry's link (default: none)")
     parser.add_argument("--output", type=pathlib.Path, default=CHECKOUT / "bench/RESULTS.md")
     parser.add_argument("--note", default="", help="a sentence about the circumstances, for the report")
     options = parser.parse_args()

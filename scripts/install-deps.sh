@@ -15,7 +15,7 @@ build=(build-essential cmake ninja-build ccache pkg-config git
   libgtest-dev libgmock-dev libdeflate-dev)
 run=(containerd runc docker-registry skopeo umoci debootstrap busybox-static
   erofs-utils e2fsprogs patchelf iproute2 ethtool attr libcap2-bin curl pigz zstd
-  python3 python3-pytest python3-pytest-timeout python3-cryptography nodejs npm redis-server)
+  python3 python3-pytest python3-pytest-timeout python3-cryptography nodejs npm redis-server systemd)
 bench=(stargz-snapshotter)
 lint=(clang clang-format clang-tidy)
 

@@ -1,4 +1,6 @@
-// Commands that talk to pageind: mount, umount, status, why, doctor.
+// Commands that talk to pageind: mount, umount, status, why, gc, doctor.
+#include <optional>
+
 #include <nlohmann/json.hpp>
 
 #include "apps/pagein/commands.h"
@@ -121,7 +123,8 @@ int run_why(const Flags& flags) {
   if (lazy.empty() && ordinary.empty()) {
     std::printf(
         "%s: no container or mount uses it now, and no layer of it was declined since pageind "
-        "started\n",
+        "started.\nIf a container runs from it, another image with the same layers brought them: "
+        "containerd shares snapshots.\n",
         flags.first.empty() ? "any image" : flags.first.c_str());
   }
   return kOk;
@@ -157,6 +160,24 @@ int run_post(const Flags& flags, const std::string& path, const json& body) {
   auto answer = control::call_post(flags.socket, path,
                                    body.dump(-1, ' ', false, json::error_handler_t::replace));
   if (!answer.ok()) return fail(answer.error());
+  return kOk;
+}
+
+int run_gc(const Flags& flags, const std::optional<uint64_t>& max_bytes) {
+  json body = json::object();
+  if (max_bytes) body["max_bytes"] = *max_bytes;
+  auto answer = control::call_post(flags.socket, "/v1/gc", body.dump());
+  if (!answer.ok()) return fail(answer.error());
+  const json result = json::parse(*answer, nullptr, /*allow_exceptions=*/false);
+  if (flags.json) {
+    std::printf("%s\n", result.dump(2).c_str());
+    return kOk;
+  }
+  std::printf("%llu layers removed, %llu evicted (%s); the store has %s\n",
+              static_cast<unsigned long long>(number(result, "removed_layers")),
+              static_cast<unsigned long long>(number(result, "evicted_layers")),
+              human_bytes(number(result, "evicted_bytes")).c_str(),
+              human_bytes(number(result, "bytes")).c_str());
   return kOk;
 }
 
@@ -219,6 +240,17 @@ void add_node_commands(CLI::App& app, Run* run) {
   why->add_option("IMAGE", why_flags->first, "The image's name, or a part of it (default: all)");
   why->add_flag("--json", why_flags->json, "Print JSON");
   why->callback([=] { *run = [=] { return run_why(*why_flags); }; });
+
+  CLI::App* gc = app.add_subcommand(
+      "gc", "Remove layers whose images are gone, evict what no container needs now");
+  auto gc_flags = add_flags(gc);
+  auto max_bytes = std::make_shared<std::optional<uint64_t>>();
+  gc->add_option_function<uint64_t>(
+        "--max-bytes", [=](const uint64_t& bytes) { *max_bytes = bytes; },
+        "Evict until the store has at most this, for instance 20GB (default: the daemon's limit)")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
+  gc->add_flag("--json", gc_flags->json, "Print JSON");
+  gc->callback([=] { *run = [=] { return run_gc(*gc_flags, *max_bytes); }; });
 
   CLI::App* doctor = app.add_subcommand("doctor", "Check what this node can do");
   doctor->footer(

@@ -94,22 +94,39 @@ class Server::Impl {
 
  private:
   Status start_metrics() {
-    const std::string& address = node_.config().metrics_address;
-    if (address.empty()) return {};
-    const size_t colon = address.rfind(':');
-    const int port = colon == std::string::npos ? 0 : std::atoi(address.c_str() + colon + 1);
-    if (port <= 0 || port > 65535) {
-      return Error(Code::invalid_argument, "metrics_address must be host:port");
-    }
+    const auto& [host, port] = node_.config().metrics;
+    if (host.empty()) return {};
     metrics_.Get("/metrics", [this](const httplib::Request&, httplib::Response& response) {
       response.set_content(metrics_text(node_), "text/plain; version=0.0.4");
     });
-    if (!metrics_.bind_to_port(address.substr(0, colon), port)) {
-      return Error(Code::internal, "cannot listen at metrics_address " + address);
+    if (!metrics_.bind_to_port(host, port)) {
+      return Error(Code::internal, "cannot listen at metrics_address " + host + " port " +
+                                       std::to_string(port) + "; is it taken?");
     }
     metrics_thread_ =
         std::thread([this] { guard("metrics", [this] { metrics_.listen_after_bind(); }); });
     return {};
+  }
+
+  void gc(const httplib::Request& request, httplib::Response& response) {
+    const auto body = nlohmann::json::parse(request.body, nullptr, /*allow_exceptions=*/false);
+    std::optional<uint64_t> max_bytes;
+    if (!body.is_object()) {
+      return answer(response, Error(Code::invalid_argument, "the body must be a JSON object"));
+    }
+    if (const auto it = body.find("max_bytes"); it != body.end()) {
+      if (!it->is_number_unsigned()) {
+        return answer(response,
+                      Error(Code::invalid_argument, "\"max_bytes\" must be a number of bytes"));
+      }
+      max_bytes = it->get<uint64_t>();
+    }
+    const node::Node::Collected collected = node_.collect_garbage(max_bytes);
+    const nlohmann::json result = {{"removed_layers", collected.removed},
+                                   {"evicted_layers", collected.evicted.layers},
+                                   {"evicted_bytes", collected.evicted.bytes},
+                                   {"bytes", node_.layers().store().usage().bytes}};
+    response.set_content(result.dump(2) + "\n", kJson);
   }
 
   void routes() {
@@ -139,6 +156,9 @@ class Server::Impl {
                       return answer(response, status);
                     answer(response, node_.unmount_image(dir));
                   });
+    control_.Post("/v1/gc", [this](const httplib::Request& request, httplib::Response& response) {
+      gc(request, response);
+    });
     control_.Post("/v1/background/pause", [this](const httplib::Request&, httplib::Response& r) {
       node_.background().pause();
       answer(r, {});

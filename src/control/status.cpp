@@ -142,7 +142,10 @@ std::string status_json(node::Node& node) {
        {"read_errors", counters.errors.load()},
        {"background",
         {{"layers", progress.layers}, {"flights", progress.flights}, {"paused", progress.paused}}},
-       {"store", {{"bytes", usage.bytes}, {"layers", usage.layers}}}});
+       {"store",
+        {{"bytes", usage.bytes},
+         {"layers", usage.layers},
+         {"limit_bytes", node.layers().store().space().limit()}}}});
 }
 
 std::string doctor_json(node::Node& node) {
@@ -178,6 +181,12 @@ std::string metrics_text(node::Node& node) {
   const store::LayerStore::Usage usage = node.layers().store().usage();
   out.gauge("pagein_store_bytes", "Bytes of the store on disk.", static_cast<double>(usage.bytes));
   out.gauge("pagein_store_layers", "Layers in the store.", static_cast<double>(usage.layers));
+  out.gauge("pagein_store_limit_bytes", "Bytes that the store may take on disk.",
+            static_cast<double>(node.layers().store().space().limit()));
+  out.counter("pagein_store_evicted_layers_total", "Layers that were evicted for room.",
+              static_cast<double>(node.evictor().evicted_layers()));
+  out.counter("pagein_store_evicted_bytes_total", "Bytes on disk that eviction gave back.",
+              static_cast<double>(node.evictor().evicted_bytes()));
   return out.take();
 }
 

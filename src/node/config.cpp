@@ -3,6 +3,7 @@
 #define TOML_EXCEPTIONS 0
 #include <toml++/toml.h>
 
+#include <charconv>
 #include <functional>
 #include <map>
 
@@ -160,11 +161,31 @@ Status read_fetch(Section section, Config* config) {
   return section.finish();
 }
 
+// "127.0.0.1:9464" or "[::1]:9464"; "" is off.
+Status read_metrics_address(const std::string& text, Config* config) {
+  if (text.empty()) return {};
+  const std::string_view digits = std::string_view(text).substr(text.rfind(':') + 1);
+  std::string host = text.substr(0, text.size() - digits.size());
+  if (!host.empty()) host.pop_back();
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  }
+  uint16_t port = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+  if (host.empty() || error != std::errc() || end != digits.data() + digits.size() || port == 0) {
+    return Error(Code::invalid_argument,
+                 "must be host:port, for instance \"127.0.0.1:9464\"; not \"" + text + "\"");
+  }
+  config->metrics = {.host = std::move(host), .port = port};
+  return {};
+}
+
 Status read_all(Section root, Config* config) {
   root.text("root", into_path(&config->root));
   root.text("socket", into_path(&config->socket));
   root.text("control", into_path(&config->control));
-  root.text("metrics_address", into_text(&config->metrics_address));
+  root.text("metrics_address",
+            [&](const std::string& text) { return read_metrics_address(text, config); });
   Section log = root.section("log");
   log.text("level", one_of<log::Level>(&config->log.level, {{"debug", log::Level::debug},
                                                             {"info", log::Level::info},
@@ -176,6 +197,12 @@ Status read_all(Section root, Config* config) {
   RETURN_IF_ERROR(read_trust(root.section("trust"), config));
   RETURN_IF_ERROR(read_registry(root.section("registry"), config));
   RETURN_IF_ERROR(read_fetch(root.section("fetch"), config));
+  Section store = root.section("store");
+  store.number("max_bytes", 0, INT64_MAX,
+               [&](int64_t v) { config->store.max_bytes = static_cast<uint64_t>(v); });
+  store.number("max_percent", 1, 100,
+               [&](int64_t v) { config->store.max_percent = static_cast<unsigned>(v); });
+  RETURN_IF_ERROR(store.finish());
   Section mount = root.section("mount");
   mount.number("threads", 1, 64,
                [&](int64_t v) { config->mount.threads = static_cast<unsigned>(v); });

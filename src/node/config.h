@@ -19,7 +19,11 @@ struct Config {
   std::filesystem::path root = "/var/lib/pagein";
   std::filesystem::path socket = "/run/pagein/pageind.sock";   // containerd's proxy plugin
   std::filesystem::path control = "/run/pagein/control.sock";  // pagein status, mount, ...
-  std::string metrics_address;                                 // "127.0.0.1:9464"; empty: off
+
+  struct {             // metrics_address
+    std::string host;  // empty: off
+    uint16_t port = 0;
+  } metrics;
 
   struct {
     log::Level level = log::Level::info;
@@ -44,6 +48,11 @@ struct Config {
     uint64_t background_bytes_per_second = 0;  // 0: no limit
     size_t connections_per_host = 16;
   } fetch;
+
+  struct {
+    uint64_t max_bytes = 0;     // of all layers on disk; 0: no such limit
+    unsigned max_percent = 80;  // of the file system
+  } store;
 
   struct {
     unsigned threads = 2;   // that serve FUSE requests

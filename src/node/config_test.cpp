@@ -33,6 +33,7 @@ threads = 4
 )")
                             .value();
   EXPECT_EQ(config.root, "/data/pagein");
+  EXPECT_EQ(config.metrics.host, "127.0.0.1");
   EXPECT_EQ(config.log.format, log::Format::json);
   EXPECT_EQ(config.trust.repositories.size(), 2u);
   EXPECT_TRUE(config.registry.plain_http.contains("registry.lan:5000"));
@@ -57,6 +58,17 @@ TEST(Config, ErrorsNameLineAndKey) {
   EXPECT_NE(message("[trust]\nrepositories = [\"r.example/a*\"]").find("host/prefix/*"),
             std::string::npos);
   EXPECT_FALSE(parse_config("a = [").ok());
+}
+
+TEST(Config, TheMetricsAddressIsHostAndPort) {
+  const Config config = parse_config("metrics_address = \"[::1]:9464\"").value();
+  EXPECT_EQ(config.metrics.host, "::1");
+  EXPECT_EQ(config.metrics.port, 9464);
+  EXPECT_EQ(parse_config("metrics_address = \"\"").value().metrics.host, "");
+  for (const std::string bad :
+       {"foo", ":9464", "host:", "host:0", "host:65536", "host:12x", "[::1]"}) {
+    EXPECT_FALSE(parse_config("metrics_address = \"" + bad + "\"").ok()) << bad;
+  }
 }
 
 TEST(Trust, PatternsMatchWholePathElements) {

@@ -37,6 +37,10 @@ Status Node::open(std::vector<mount::StoredFd> fds) {
       [this](const std::shared_ptr<fetch::LayerPager>& pager) { on_settled(pager); });
   RETURN_IF_ERROR(open_mounts(std::move(fds)));
   restore_manual();
+  evictor_ = std::make_unique<Evictor>(*store_, config_.root,
+                                       EvictorOptions{.max_bytes = config_.store.max_bytes,
+                                                      .max_percent = config_.store.max_percent,
+                                                      .let_go = [this] { forget_served(); }});
   syncer_ = std::thread([this] { guard("store-sync", [this] { sync_loop(); }); });
   cleaner_ = std::thread([this] { guard("clean-up", [this] { clean_up_loop(); }); });
   return {};
@@ -140,7 +144,7 @@ bool Node::wait_for_stop(std::chrono::milliseconds timeout) {
 void Node::clean_up_loop() {
   while (!wait_for_stop(parts_.interval)) {
     mounts_->drop_ended();
-    retry_removals();
+    static_cast<void>(retry_removals());
   }
 }
 
@@ -152,6 +156,7 @@ void Node::stop() {
   }
   stop_wake_.notify_all();
   if (store_) store_->stop_waiting();
+  if (evictor_) evictor_->stop();
   for (std::thread* thread : {&syncer_, &cleaner_, &restorer_}) {
     if (thread->joinable()) thread->join();
   }

@@ -17,6 +17,7 @@
 #include "mount/engine.h"
 #include "mount/fd_store.h"
 #include "node/config.h"
+#include "node/evictor.h"
 #include "node/image.h"
 #include "node/image_mounts.h"
 #include "node/layers.h"
@@ -90,8 +91,17 @@ class Node : public snapshotter::RemoteBackend {
   fetch::Context& fetch_context() { return *context_; }
   fetch::Background& background() { return *background_; }
   Layers& layers() { return *layers_; }
+  Evictor& evictor() { return *evictor_; }
   net::Client& client() { return session_->client(); }
   const mount::EngineProbe& probe() const { return probe_; }
+
+  // Removes layers whose images are gone, and evicts what no mount needs until
+  // layers take at most `max_bytes` (default: the configured limit).
+  struct Collected {
+    size_t removed = 0;
+    store::LayerStore::Evicted evicted;
+  };
+  Collected collect_garbage(std::optional<uint64_t> max_bytes);
 
   // For an orderly stop: no more background work, everything durable. Mounts
   // stay.
@@ -128,8 +138,9 @@ class Node : public snapshotter::RemoteBackend {
   bool wait_for_stop(std::chrono::milliseconds timeout);
   void clean_up_loop();
   Status remove_unused(const std::string& layer);
-  void retry_removals();
+  size_t retry_removals();
   void collect_layers(const std::set<std::string>& keep);
+  void forget_served();
 
   // Images mounted by hand (node_manual.cpp).
   std::filesystem::path manual_file(const std::filesystem::path& dir) const;
@@ -158,6 +169,7 @@ class Node : public snapshotter::RemoteBackend {
   std::unique_ptr<mount::FuseServer> fuse_server_;
   std::unique_ptr<mount::Engine> engine_;
   std::unique_ptr<ImageMounts> mounts_;
+  std::unique_ptr<Evictor> evictor_;
 
   // Held while one is mounted or unmounted: they are done one after the other.
   Mutex manual_mutex_;

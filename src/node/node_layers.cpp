@@ -192,12 +192,15 @@ Result<snapshotter::Usage> Node::usage(const std::string& layer) {
   return snapshotter::Usage{pager->layer().disk_usage(), pager->layer().index()->files.size()};
 }
 
+// Nobody shall hold a layer only because it was pulled lately.
+void Node::forget_served() {
+  std::map<std::string, std::shared_ptr<Served>> ended;  // its last holder takes locks
+  MutexLock lock(mutex_);
+  ended.swap(served_);
+}
+
 void Node::remove_layer(const std::string& layer, const std::string& name) {
-  {
-    // Nobody shall hold it only because it was pulled lately.
-    MutexLock lock(mutex_);
-    served_.clear();
-  }
+  forget_served();
   Status status = remove_unused(layer);
   if (status.ok()) return;
   log::debug("a layer stays in the store for now",
@@ -230,7 +233,8 @@ Status Node::remove_unused(const std::string& layer) {
   return !status.ok() && status.error().code == Code::not_found ? Status() : status;
 }
 
-void Node::retry_removals() {
+size_t Node::retry_removals() {
+  size_t removed = 0;
   std::set<std::string> layers;
   {
     MutexLock lock(mutex_);
@@ -238,9 +242,17 @@ void Node::retry_removals() {
   }
   for (const std::string& layer : layers) {
     if (!remove_unused(layer).ok()) continue;
+    ++removed;
     MutexLock lock(mutex_);
     put_off_.erase(layer);
   }
+  return removed;
+}
+
+Node::Collected Node::collect_garbage(std::optional<uint64_t> max_bytes) {
+  mounts_->drop_ended();
+  const size_t removed = retry_removals();
+  return {removed, evictor_->make_room(max_bytes)};
 }
 
 void Node::finish_reattach(const std::vector<std::string>& live_layers) {

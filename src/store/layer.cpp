@@ -25,6 +25,7 @@ Layer::Layer(std::string id, std::shared_ptr<const index::LayerIndex> index, Fil
 Layer::~Layer() {
   // What is not synced now is not claimed at the next start.
   if (files_.meter) files_.meter->settled(unsynced_.load());
+  note_use(files_.dir);
 }
 
 std::string Layer::quarantine_reason() const {
@@ -46,6 +47,19 @@ bool Layer::has_data(uint64_t data_offset, uint64_t length) const {
 
 Status Layer::write_span(size_t span, ByteView tar) {
   if (complete() || presence_->test(span)) return {};
+  if (files_.space && !files_.space->admit(tar.size())) {
+    return Error(Code::exhausted,
+                 "the store has its limit of " + std::to_string(files_.space->limit()) + " bytes");
+  }
+  Status written = write_claimed(span, tar);
+  if (!written.ok() && files_.space) {
+    files_.space->freed(tar.size());
+    if (written.error().code == Code::exhausted) files_.space->call_for_room();
+  }
+  return written;
+}
+
+Status Layer::write_claimed(size_t span, ByteView tar) {
   const uint64_t failed_before = failed_syncs_.load();
   ASSIGN_OR_RETURN(const SpanSum sum, write_span_bytes(*index_, rest_layout_, span, tar,
                                                        {files_.data.get(), files_.rest.get()}));

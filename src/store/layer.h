@@ -15,6 +15,7 @@
 #include "base/unique_fd.h"
 #include "index/layer_index.h"
 #include "store/presence.h"
+#include "store/space_meter.h"
 #include "store/span_io.h"
 #include "store/sync_meter.h"
 
@@ -44,7 +45,8 @@ class Layer {
     UniqueFd data;  // file contents, as index::DataLayout places them
     UniqueFd rest;  // the tar's other bytes (headers, padding); empty once complete
     UniqueFd sums;  // a checksum a span of what is in `data`
-    std::shared_ptr<SyncMeter> meter;  // counts what is written to them; may be null
+    std::shared_ptr<SyncMeter> meter;   // counts what is written to them; may be null
+    std::shared_ptr<SpaceMeter> space;  // says whether it may be; may be null
   };
   Layer(std::string id, std::shared_ptr<const index::LayerIndex> index, Files files,
         LayerState state, std::unique_ptr<Presence> presence);
@@ -70,7 +72,7 @@ class Layer {
 
   // Keeps a span's tar bytes, which the caller has verified against
   // index().spans[span].digest, and claims it. exhausted where the disk is
-  // full: nothing is claimed and the layer stays as good as it was.
+  // full or the store has its limit: nothing is claimed and the layer stays as good as it was.
   Status write_span(size_t span, ByteView tar);
   // Takes a claim back: the span's bytes turned out not to be right.
   void drop_span(size_t span);
@@ -105,6 +107,7 @@ class Layer {
   uint64_t disk_usage() const;
 
  private:
+  Status write_claimed(size_t span, ByteView tar);
   Status write_state(const LayerState& state);
   Status make_durable(Presence::Stop stop) REQUIRES(mutex_);
   Status sync_files() const;

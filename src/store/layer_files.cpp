@@ -1,5 +1,8 @@
 #include "store/layer_files.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -17,6 +20,16 @@ Result<std::string> read_small_file(const std::filesystem::path& path, uint64_t 
     return Error(Code::corrupt_input, text.error().message);
   }
   return text;
+}
+
+void note_use(const std::filesystem::path& dir) {
+  ::utimensat(AT_FDCWD, (dir / kHeadFile).c_str(), nullptr, 0);
+}
+
+int64_t last_use(const std::filesystem::path& dir) {
+  struct stat st;
+  if (::stat((dir / kHeadFile).c_str(), &st) != 0) return 0;
+  return st.st_mtim.tv_sec * 1'000'000'000LL + st.st_mtim.tv_nsec;
 }
 
 std::string format_state(const LayerState& state) {

@@ -23,6 +23,12 @@ inline constexpr const char* kStateFile = "state.json";
 // is damaged then, and `exhausted` would mean that the layer may be kept.
 Result<std::string> read_small_file(const std::filesystem::path& path, uint64_t longest);
 
+// A layer was used just now: the time of its head file says so, for eviction.
+// Best effort.
+void note_use(const std::filesystem::path& dir);
+// Nanoseconds since 1970, 0 where it is not known.
+int64_t last_use(const std::filesystem::path& dir);
+
 std::string format_state(const LayerState& state);
 // corrupt_input if it is not what format_state() writes.
 Result<LayerState> parse_state(std::string_view text);

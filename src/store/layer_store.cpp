@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
 
 #include "base/log.h"
 #include "base/sha256.h"
@@ -33,7 +35,7 @@ bool is_there(const std::filesystem::path& path) {
 // layer, and those of other layers must not wait for that.
 class LayerStore::Turn {
  public:
-  Turn(LayerStore& store, std::string id) : id(std::move(id)), store_(store) {
+  Turn(LayerStore& store, std::string layer) : id(std::move(layer)), store_(store) {
     MutexLock lock(store_.mutex_);
     while (store_.turns_.contains(this->id)) store_.turn_ended_.wait(store_.mutex_);
     store_.turns_.insert(this->id);
@@ -78,7 +80,10 @@ Result<std::unique_ptr<LayerStore>> LayerStore::open(const std::filesystem::path
       std::filesystem::remove_all(entry.path(), ignored);
     }
   }
-  return std::unique_ptr<LayerStore>(new LayerStore(layers, std::move(lock), options));
+  std::unique_ptr<LayerStore> store(new LayerStore(layers, std::move(lock), options));
+  store->recount();
+  store->space_->set_limit(options.max_bytes);
+  return store;
 }
 
 std::string LayerStore::id_of(ByteView head) { return oci::Digest::of(head).hex(); }
@@ -95,8 +100,8 @@ Result<std::shared_ptr<Layer>> LayerStore::find(const std::string& id) {
   return load(Turn(*this, id));
 }
 
-Result<std::shared_ptr<Layer>> LayerStore::make(const Turn& turn, ByteView head) {
-  const std::string& id = turn.id;
+// The files of an empty layer, synced, in a folder that a start removes.
+Result<TempDir> LayerStore::make_files(const std::string& id, ByteView head) const {
   ASSIGN_OR_RETURN(auto index, index::parse_head(head));
   ASSIGN_OR_RETURN(TempDir temp, TempDir::make(std::string(kHalfMade), root_));
   const auto& dir = temp.path();
@@ -113,8 +118,14 @@ Result<std::shared_ptr<Layer>> LayerStore::make(const Turn& turn, ByteView head)
   Presence empty(index->spans.size());
   RETURN_IF_ERROR(Presence::save(dir / kPresentFile, index->spans.size(), empty.snapshot(),
                                  Presence::Stop::clean));
+  return temp;
+}
+
+Result<std::shared_ptr<Layer>> LayerStore::make(const Turn& turn, ByteView head) {
+  const std::string& id = turn.id;
+  ASSIGN_OR_RETURN(const TempDir temp, make_files(id, head));
   // Renamed when whole, so a crash leaves a half-made folder that open() removes.
-  if (::rename(dir.c_str(), (root_ / id).c_str()) != 0) {
+  if (::rename(temp.path().c_str(), (root_ / id).c_str()) != 0) {
     return errno_error(errno, "put layer " + id + " in its place");
   }
   RETURN_IF_ERROR(fsync_dir(root_));
@@ -157,6 +168,8 @@ Result<std::shared_ptr<Layer>> LayerStore::load_files(const std::string& id) con
   Layer::Files files;
   files.dir = dir;
   files.meter = meter_;
+  files.space = space_;
+  note_use(dir);
   ASSIGN_OR_RETURN(files.data, open_file(dir / kDataFile, O_RDWR));
   const off_t size = ::lseek(files.data.get(), 0, SEEK_END);
   if (size < 0 || static_cast<uint64_t>(size) != index->layout.data_size()) {
@@ -193,18 +206,23 @@ std::vector<std::string> LayerStore::list() const {
   return names;
 }
 
+// Precondition: it is the caller's turn.
+Status LayerStore::set_aside(const std::string& id) {
+  MutexLock lock(mutex_);
+  const auto it = open_.find(id);
+  if (it == open_.end()) return {};
+  if (!it->second.expired()) {
+    return Error(Code::failed_precondition, "layer " + id + " is in use");
+  }
+  open_.erase(it);
+  return {};
+}
+
 Status LayerStore::remove(const std::string& id) {
   if (!is_id(id)) return Error(Code::not_found, "\"" + id + "\" names no layer");
   const Turn turn(*this, id);
-  {
-    MutexLock lock(mutex_);
-    if (auto it = open_.find(id); it != open_.end()) {
-      if (!it->second.expired()) {
-        return Error(Code::failed_precondition, "layer " + id + " is in use");
-      }
-      open_.erase(it);
-    }
-  }
+  RETURN_IF_ERROR(set_aside(id));
+  const uint64_t bytes = bytes_of(id);
   // Out of the way first: a crash in the middle leaves a half-made name.
   const std::filesystem::path grave = root_ / (std::string(kHalfMade) + id);
   std::error_code error;
@@ -214,20 +232,77 @@ Status LayerStore::remove(const std::string& id) {
   }
   std::filesystem::remove_all(grave, error);
   if (error) return Error(Code::internal, "remove layer " + id + ": " + error.message());
+  space_->freed(bytes);
   return {};
+}
+
+Status LayerStore::empty(const std::string& id) {
+  if (!is_id(id)) return Error(Code::not_found, "\"" + id + "\" names no layer");
+  const Turn turn(*this, id);
+  RETURN_IF_ERROR(set_aside(id));
+  const std::filesystem::path dir = root_ / id;
+  if (!is_there(dir)) return Error(Code::not_found, "layer " + id + " is not in the store");
+  const uint64_t before = bytes_of(id);
+  ASSIGN_OR_RETURN(const std::string head, read_small_file(dir / kHeadFile, kMaxHead));
+  if (id_of(as_bytes(head)) != id) {
+    return Error(Code::corrupt_input, "the index of layer " + id + " changed on disk");
+  }
+  ASSIGN_OR_RETURN(const TempDir fresh, make_files(id, as_bytes(head)));
+  // In one step, so that a crash leaves the old files or the new ones.
+  if (::renameat2(AT_FDCWD, fresh.path().c_str(), AT_FDCWD, dir.c_str(), RENAME_EXCHANGE) != 0) {
+    return errno_error(errno, "empty layer " + id);
+  }
+  const uint64_t after = bytes_of(id);
+  space_->freed(before - std::min(before, after));
+  return fsync_dir(root_);
+}
+
+LayerStore::Evicted LayerStore::evict(uint64_t target) {
+  Evicted evicted;
+  uint64_t used = usage().bytes;
+  space_->recounted(used);
+  std::vector<std::pair<int64_t, std::string>> oldest;
+  for (std::string& id : list()) oldest.emplace_back(last_use(root_ / id), std::move(id));
+  std::sort(oldest.begin(), oldest.end());
+  for (const auto& [time, id] : oldest) {
+    if (used <= target) break;
+    const uint64_t before = bytes_of(id);
+    const auto state = read_small_file(root_ / id / kStateFile, kMaxState);
+    const auto parsed = state.ok() ? parse_state(*state) : state.error();
+    if (parsed.ok() && !parsed->quarantined.empty()) continue;
+    if (Status status = empty(id); !status.ok()) {
+      if (status.error().code != Code::failed_precondition) {
+        log::warn("a layer cannot be evicted", {{"layer", id}, {"why", status.error().message}});
+      }
+      continue;
+    }
+    const uint64_t after = bytes_of(id);
+    if (after >= before) continue;  // it was empty
+    log::info("a layer is evicted", {{"layer", id}, {"bytes", before - after}});
+    used -= std::min(used, before - after);
+    evicted.bytes += before - after;
+    ++evicted.layers;
+  }
+  return evicted;
+}
+
+uint64_t LayerStore::bytes_of(const std::string& id) const {
+  uint64_t bytes = 0;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(root_ / id, ignored)) {
+    struct stat st;
+    if (::stat(entry.path().c_str(), &st) == 0) {
+      bytes += static_cast<uint64_t>(st.st_blocks) * 512;
+    }
+  }
+  return bytes;
 }
 
 LayerStore::Usage LayerStore::usage() const {
   Usage usage;
   for (const std::string& id : list()) {
     ++usage.layers;
-    std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(root_ / id, ignored)) {
-      struct stat st;
-      if (::stat(entry.path().c_str(), &st) == 0) {
-        usage.bytes += static_cast<uint64_t>(st.st_blocks) * 512;
-      }
-    }
+    usage.bytes += bytes_of(id);
   }
   return usage;
 }

@@ -18,6 +18,9 @@ namespace pagein::store {
 struct LayerStoreOptions {
   // Unsynced bytes of all layers together at which wait_for_sync() returns.
   uint64_t sync_after = 64 << 20;
+  // What all layers together may take on disk; a layer that has no room left
+  // refuses to keep spans (exhausted).
+  uint64_t max_bytes = SpaceMeter::kNoLimit;
 };
 
 // Owns ROOT/layers. Layers are shared: a layer stays open while anybody holds
@@ -51,6 +54,21 @@ class LayerStore {
     size_t layers = 0;
   };
   Usage usage() const;
+  // Tells space() what the disk says: file systems round up, and compress.
+  void recount() { space_->recounted(usage().bytes); }
+
+  // Drops what a layer has but for its head: it is still there, and empty.
+  // failed_precondition while somebody holds it, so also while it is mounted.
+  Status empty(const std::string& id);
+  struct Evicted {
+    uint64_t bytes = 0;  // on disk
+    size_t layers = 0;
+  };
+  // Empties layers that nobody holds, those first that were not used for the
+  // longest time, until all layers take at most `target` bytes or no such layer
+  // is left. Quarantined layers stay: they are not to be fetched again.
+  Evicted evict(uint64_t target);
+  SpaceMeter& space() { return *space_; }
 
   // Syncs every open layer and marks it clean. For an orderly stop.
   Status close_cleanly();
@@ -63,18 +81,22 @@ class LayerStore {
   void stop_waiting() { meter_->stop(); }
 
  private:
-  // While it lives, nobody else opens, makes or removes this layer.
+  // While it lives, nobody else opens, makes, empties or removes this layer.
   class Turn;
 
   LayerStore(std::filesystem::path root, UniqueFd lock, const LayerStoreOptions& options);
   Result<std::shared_ptr<Layer>> load(const Turn& turn);
   Result<std::shared_ptr<Layer>> load_files(const std::string& id) const;
   Result<std::shared_ptr<Layer>> make(const Turn& turn, ByteView head);
+  Result<TempDir> make_files(const std::string& id, ByteView head) const;
+  Status set_aside(const std::string& id);
+  uint64_t bytes_of(const std::string& id) const;
   std::vector<std::shared_ptr<Layer>> open_layers() const;
 
   const std::filesystem::path root_;  // ROOT/layers
   UniqueFd lock_;
   const std::shared_ptr<SyncMeter> meter_;
+  const std::shared_ptr<SpaceMeter> space_ = std::make_shared<SpaceMeter>();
   mutable Mutex mutex_;
   CondVar turn_ended_;
   std::set<std::string> turns_ GUARDED_BY(mutex_);

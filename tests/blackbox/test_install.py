@@ -33,7 +33,9 @@ def test_the_unit_starts_the_installed_daemon_and_systemd_takes_it(installed):
     there = installed / "pageind.service"
     there.write_text(text.replace(f"={PREFIX}/", f"={installed}/").replace("Documentation=", "#"))
     done = run_command(["systemd-analyze", "verify", "--man=no", there], timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    # systemd before 254.
+    known = [line for line in done.stderr.splitlines() if "'FileDescriptorStorePreserve'" not in line]
+    assert (done.returncode, known) == (0, [])
 
 
 def test_the_daemon_takes_the_example_of_its_configuration(installed):

@@ -8,6 +8,7 @@ from testbed.fault_proxy import FaultProxy
 from testbed.faults import (
     CorruptByte, Delay, Hang, Redirect, Reset, StatusCode, Truncate, WholeBlob, WrongContentRange, WrongData)
 from testbed.links import LatencyProxy, Namespace, ShapedLink
+from testbed.machine import Machine
 from testbed.pagein import Pagein
 from testbed.pageind import Pageind
 from testbed.pki import PrivateCa
@@ -20,7 +21,7 @@ from testbed.token_server import TokenServer
 from testbed.treecmp import compare_trees
 
 __all__ = [
-    "Containerd", "CorruptByte", "CtrError", "Delay", "FaultProxy", "Hang", "LatencyProxy", "Namespace",
+    "Containerd", "CorruptByte", "CtrError", "Delay", "FaultProxy", "Hang", "LatencyProxy", "Machine", "Namespace",
     "Pagein", "Pageind", "PrivateCa", "Redirect", "Registry", "Reset", "ServiceManager", "ShapedLink",
     "StatusCode", "TestbedError", "TokenServer", "Truncate", "WholeBlob", "WrongContentRange", "WrongData",
     "compare_trees", "copy_layout", "drop_caches", "push_image", "wait_until",

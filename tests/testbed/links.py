@@ -153,5 +153,9 @@ class LatencyProxy:
     def url(self):
         return f"http://{self.address}"
 
+    @property
+    def storage(self):
+        return self._target.storage
+
     def ref(self, repository, tag="latest"):
         return f"{self.address}/{repository}:{tag}"
