@@ -13,6 +13,9 @@ namespace {
 // What is under way side by side.
 constexpr size_t kReadsAhead = 16;
 constexpr uint64_t kBytesAhead = 8 << 20;  // of tar, more by one piece
+// Pieces that were too long for what the limit leaves; smaller ones may still fit,
+// but are not tried for ever.
+constexpr int kMaxMisses = 8;
 
 class PackMaker {
  public:
@@ -43,6 +46,7 @@ class PackMaker {
   std::deque<Ahead> ahead_;
   uint64_t bytes_ahead_ = 0;
   size_t next_ = 0;  // to be read ahead
+  int misses_ = 0;
   bool full_ = false;
   std::map<oci::Digest, uint32_t> numbers_;
   startup::PackHead head_;
@@ -78,8 +82,10 @@ Result<ByteView> PackMaker::frame_of(size_t i) {
   ASSIGN_OR_RETURN(const ByteView frame, encoder_.encode(*tar));
   if (frame.size() > startup::kMaxStoredPiece) return ByteView();
   if (frame.size() > limits_.stored_bytes - made_.frames.size()) {
-    full_ = true;
-    ahead_.clear();
+    if (++misses_ == kMaxMisses) {
+      full_ = true;
+      ahead_.clear();
+    }
     return ByteView();
   }
   return frame;

@@ -28,8 +28,8 @@ struct PackLimits {
 };
 
 // Reads the scattered pieces (some side by side), verifies and compresses them,
-// one after the other until the limit; those beyond it, long runs and spans that
-// cannot be read by range or are longer than a piece are named alone.
+// one after the other while they are within the limit; those beyond it, long runs
+// and spans that cannot be read by range or are longer than a piece are named alone.
 // Deterministic. Blocks. Memory: the pack and some 16 MiB. `pieces` not empty.
 Result<MadePack> make_pack(const std::vector<LayerAccess>& layers,
                            const std::vector<startup::PlannedPiece>& pieces,
