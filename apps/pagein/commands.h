@@ -26,6 +26,7 @@ void add_convert(CLI::App& app, Run* run);
 void add_inspect(CLI::App& app, Run* run);
 void add_check(CLI::App& app, Run* run);
 void add_pull(CLI::App& app, Run* run);
+void add_record(CLI::App& app, Run* run);
 void add_node_commands(CLI::App& app, Run* run);  // mount, umount, status, why, doctor
 
 // Flags that every command with a registry has.
@@ -40,6 +41,8 @@ struct RegistryFlags {
 
 // "pagein: MESSAGE" to standard error; returns kFailed.
 int fail(const Error& error);
+// A LOCATION as the daemon takes it, which may run in another folder.
+std::string daemon_location(const std::string& location);
 // What a LOCATION may be, for the help of commands that take one.
 extern const char* const kLocationHelp;
 // 12.3 MB, as people write it (powers of ten).

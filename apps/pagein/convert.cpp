@@ -2,10 +2,12 @@
 #include <signal.h>
 
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "apps/pagein/commands.h"
 #include "apps/pagein/progress.h"
 #include "convert/convert.h"
+#include "oci/reference.h"
 #include "registry/image_store.h"
 
 namespace pagein::cli {
@@ -22,6 +24,9 @@ struct Flags {
   uint64_t spacing_kib = 256;
   size_t jobs = 2;
   size_t threads = 0;
+  std::string suffix = "_accelerated";
+  unsigned retries = 0;
+  std::string output_json;
   bool json = false;
   bool no_cache = false;
   bool no_referrer = false;
@@ -32,8 +37,8 @@ struct Flags {
   RegistryFlags registry;
 };
 
-constexpr std::string_view kSuffix = "_accelerated";
-constexpr std::string_view kZstdSuffix = "_containerd_accelerated";
+// In front of the suffix of zstd images in full mode.
+constexpr std::string_view kZstdPrefix = "_containerd";
 
 // The same place with another tag.
 Result<std::string> with_tag(const registry::Location& location, const std::string& tag) {
@@ -58,7 +63,7 @@ Result<std::string> tag_of(const registry::Location& location) {
 }
 
 // "repo:tag" -> "repo:tag_accelerated"; the same for a layout's tag.
-Result<std::string> default_destination(const std::string& source, std::string_view suffix) {
+Result<std::string> default_destination(const std::string& source, const std::string& suffix) {
   ASSIGN_OR_RETURN(const registry::Location location, registry::parse_location(source));
   if (location.kind != registry::Location::Kind::registry &&
       location.kind != registry::Location::Kind::oci_layout) {
@@ -66,16 +71,16 @@ Result<std::string> default_destination(const std::string& source, std::string_v
                  "an archive cannot be written to: give DESTINATION, for instance oci:DIR:TAG");
   }
   ASSIGN_OR_RETURN(const std::string tag, tag_of(location));
-  return with_tag(location, tag + std::string(suffix));
+  return with_tag(location, tag + suffix);
 }
 
 // Of a destination that was given for both encodings: "x_accelerated" or "x" ->
 // "x_containerd_accelerated".
-Result<std::string> zstd_destination(const std::string& destination) {
+Result<std::string> zstd_destination(const std::string& destination, const std::string& suffix) {
   ASSIGN_OR_RETURN(const registry::Location location, registry::parse_location(destination));
   ASSIGN_OR_RETURN(std::string tag, tag_of(location));
-  if (tag.ends_with(kSuffix)) tag.resize(tag.size() - kSuffix.size());
-  return with_tag(location, tag + std::string(kZstdSuffix));
+  if (tag.ends_with(suffix)) tag.resize(tag.size() - suffix.size());
+  return with_tag(location, tag + std::string(kZstdPrefix) + suffix);
 }
 
 // What is to be written where.
@@ -100,10 +105,11 @@ Result<std::vector<Target>> targets_of(const Flags& flags) {
   for (Target& target : targets) {
     const bool zstd = target.encoding == codec::Encoding::zstd;
     if (flags.destination.empty()) {
-      ASSIGN_OR_RETURN(target.destination,
-                       default_destination(flags.source, zstd ? kZstdSuffix : kSuffix));
+      ASSIGN_OR_RETURN(
+          target.destination,
+          default_destination(flags.source, (zstd ? std::string(kZstdPrefix) : "") + flags.suffix));
     } else if (zstd && targets.size() > 1) {
-      ASSIGN_OR_RETURN(target.destination, zstd_destination(flags.destination));
+      ASSIGN_OR_RETURN(target.destination, zstd_destination(flags.destination, flags.suffix));
     } else {
       target.destination = flags.destination;
     }
@@ -234,7 +240,7 @@ struct Outcome {
   double seconds = 0;
 };
 
-void print_json(const Flags& flags, const Outcome& outcome) {
+std::string json_text(const Flags& flags, const Outcome& outcome) {
   nlohmann::json out;
   if (flags.mode == "index") {
     out = json_of(outcome.reports.front(), outcome.targets.front().destination);
@@ -249,7 +255,7 @@ void print_json(const Flags& flags, const Outcome& outcome) {
   out["mode"] = flags.mode;
   out["seconds"] = outcome.seconds;
   // Paths of the list are bytes.
-  std::printf("%s\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  return out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 // One line for each platform that has something to say.
@@ -394,17 +400,42 @@ Result<std::vector<convert::ConvertReport>> convert_image(const Flags& flags,
   return convert::convert_to_full(*source, full, options, observer);
 }
 
+// Waits longer each time, at most half a minute; false: stopped meanwhile.
+bool wait_before_retry(unsigned attempt) {
+  const std::chrono::seconds pause(attempt < 5 ? 1U << attempt : 30U);
+  const auto until = std::chrono::steady_clock::now() + pause;
+  while (std::chrono::steady_clock::now() < until) {
+    if (g_stop) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  return true;
+}
+
+// What was pushed before a failure is found again, so a retry goes on.
+Result<std::vector<convert::ConvertReport>> convert_with_retries(
+    const Flags& flags, const std::vector<Target>& targets) {
+  for (unsigned attempt = 0;; ++attempt) {
+    auto reports = [&] {
+      Progress progress(Progress::Style::automatic);
+      Observer observer(progress);
+      return convert_image(flags, targets, observer);
+    }();
+    if (reports.ok() || attempt >= flags.retries || g_stop) return reports;
+    const Code code = reports.error().code;
+    if (code != Code::unavailable && code != Code::timeout) return reports;
+    std::fprintf(stderr, "pagein: %s; trying again (%u of %u)\n", reports.error().message.c_str(),
+                 attempt + 1, flags.retries);
+    if (!wait_before_retry(attempt)) return reports;
+  }
+}
+
 int run_convert(const Flags& flags) {
   auto targets = targets_of(flags);
   if (!targets.ok()) return fail(targets.error());
   ::signal(SIGINT, [](int) { g_stop = true; });
   ::signal(SIGTERM, [](int) { g_stop = true; });
   const auto begin = std::chrono::steady_clock::now();
-  auto reports = [&] {
-    Progress progress(Progress::Style::automatic);
-    Observer observer(progress);
-    return convert_image(flags, *targets, observer);
-  }();
+  auto reports = convert_with_retries(flags, *targets);
   if (!reports.ok()) {
     if (g_stop) {
       std::fprintf(stderr, "pagein: stopped; nothing was published, the same command goes on\n");
@@ -415,9 +446,13 @@ int run_convert(const Flags& flags) {
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   const Outcome outcome{*std::move(targets), *std::move(reports), seconds.count()};
   warn_of_startup(outcome.reports.front());
-  if (flags.json) print_json(flags, outcome);
+  const std::string json = json_text(flags, outcome);
+  if (flags.json) std::fputs(json.c_str(), stdout);
   else print_summary(flags, outcome);
-  return kOk;
+  if (flags.output_json.empty()) return kOk;
+  const Status written = replace_file(flags.output_json, as_bytes(json));
+  if (written.ok()) return kOk;
+  return fail(written.error().with_context("the image is published; its summary is not written"));
 }
 
 }  // namespace
@@ -461,7 +496,22 @@ void add_convert(CLI::App& app, Run* run) {
       ->add_option("--threads", flags->threads,
                    "Full mode: threads that compress (default: as many as there are CPUs)")
       ->check(CLI::Range(1, 256));
+  command
+      ->add_option("--target-suffix", flags->suffix,
+                   "What the default DESTINATION's tag has behind SOURCE's; zstd images of full "
+                   "mode have _containerd before it")
+      ->check([](const std::string& suffix) {
+        const bool good = !suffix.empty() && oci::is_valid_tag("x" + suffix);
+        return good ? std::string() : std::string("cannot be a part of a tag");
+      })
+      ->capture_default_str();
+  command
+      ->add_option("--retry", flags->retries,
+                   "Go on this often after failures of the network or of a registry")
+      ->check(CLI::Range(0, 100))
+      ->capture_default_str();
   command->add_flag("--json", flags->json, "Print a summary as JSON");
+  command->add_option("--output-json", flags->output_json, "Write the same to this file");
   command->add_flag("--no-cache", flags->no_cache,
                     "Neither use nor keep indexes in ~/.cache/pagein");
   command->add_flag("--no-referrer", flags->no_referrer,

@@ -208,6 +208,13 @@ std::shared_ptr<Flags> add_flags(CLI::App* command) {
 
 }  // namespace
 
+std::string daemon_location(const std::string& location) {
+  for (const std::string prefix : {"oci:", "oci-archive:", "docker-archive:"}) {
+    if (location.starts_with(prefix)) return prefix + absolute(location.substr(prefix.size()));
+  }
+  return location;
+}
+
 void add_node_commands(CLI::App& app, Run* run) {
   CLI::App* mount = app.add_subcommand(
       "mount", "Mount an accelerated image read-only at a directory, lazily, without containerd");
@@ -218,15 +225,9 @@ void add_node_commands(CLI::App& app, Run* run) {
       ->required();
   mount->callback([=] {
     *run = [=] {
-      // The daemon may run in another folder.
-      std::string location = mount_flags->first;
-      for (const std::string prefix : {"oci:", "oci-archive:", "docker-archive:"}) {
-        if (!location.starts_with(prefix)) continue;
-        location = prefix + absolute(location.substr(prefix.size()));
-        break;
-      }
-      return run_post(*mount_flags, "/v1/mount",
-                      {{"image", location}, {"dir", absolute(mount_flags->second)}});
+      return run_post(
+          *mount_flags, "/v1/mount",
+          {{"image", daemon_location(mount_flags->first)}, {"dir", absolute(mount_flags->second)}});
     };
   });
 

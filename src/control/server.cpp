@@ -156,6 +156,7 @@ class Server::Impl {
                       return answer(response, status);
                     answer(response, node_.unmount_image(dir));
                   });
+    record_routes();
     control_.Post("/v1/gc", [this](const httplib::Request& request, httplib::Response& response) {
       gc(request, response);
     });
@@ -167,6 +168,33 @@ class Server::Impl {
       node_.background().resume();
       answer(r, {});
     });
+  }
+
+  void record_routes() {
+    control_.Post("/v1/record",
+                  [this](const httplib::Request& request, httplib::Response& response) {
+                    const auto start = node_.start_recording(text_of(request, "image"));
+                    if (!start.ok()) return answer(response, start.error());
+                    response.set_content(recording_json(*start), kJson);
+                  });
+    control_.Get(R"(/v1/record/([0-9a-f]+))", [this](const httplib::Request& request,
+                                                     httplib::Response& response) {
+      const auto recorder = node_.recording(request.matches[1].str());
+      if (!recorder.ok()) return answer(response, recorder.error());
+      response.set_content("{\"reads\": " + std::to_string((*recorder)->count()) + "}\n", kJson);
+    });
+    control_.Get(R"(/v1/record/([0-9a-f]+)/reads)",
+                 [this](const httplib::Request& request, httplib::Response& response) {
+                   const auto recorder = node_.recording(request.matches[1].str());
+                   if (!recorder.ok()) return answer(response, recorder.error());
+                   startup::Trace trace;
+                   trace.reads = (*recorder)->reads();
+                   response.set_content(startup::write_trace(trace) + "\n", kJson);
+                 });
+    control_.Post("/v1/record/end",
+                  [this](const httplib::Request& request, httplib::Response& response) {
+                    answer(response, node_.end_recording(text_of(request, "id")));
+                  });
   }
 
   node::Node& node_;

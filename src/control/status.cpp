@@ -200,6 +200,19 @@ std::string status_json(node::Node& node) {
          {"limit_bytes", node.layers().store().space().limit()}}}});
 }
 
+std::string recording_json(const node::Node::RecordingStart& start) {
+  const oci::ImageConfig& config = start.image->config;
+  return dump({{"id", start.id},
+               {"tree", start.tree.native()},
+               {"manifest", start.image->manifest_digest.str()},
+               {"platform", config.platform.str()},
+               {"entrypoint", config.entrypoint},
+               {"cmd", config.cmd},
+               {"env", config.env},
+               {"working_dir", config.working_dir},
+               {"user", config.user}});
+}
+
 std::string doctor_json(node::Node& node) {
   const mount::EngineProbe& probe = node.probe();
   return dump({{"version", PAGEIN_VERSION},

@@ -30,7 +30,8 @@ inline constexpr uint64_t kMaxRunBytes = 64 << 20;
 class PendingSpans {
  public:
   // `count` >= 1 spans, all of the index; `layer` must outlive it. unsupported
-  // where they have more than kMaxRunBytes, of tar or compressed.
+  // where they have more than kMaxRunBytes, of tar, compressed, or of
+  // checkpoints.
   static Result<PendingSpans> begin(const LayerAccess& layer, size_t first, size_t count);
 
   // The spans' bytes of tar, one after the other. Blocks; once. corrupt_input
@@ -45,7 +46,7 @@ class PendingSpans {
   size_t first_;
   size_t count_;
   registry::PendingRead compressed_;
-  std::optional<registry::PendingRead> payload_;
+  std::optional<registry::PendingRead> payloads_;
 };
 
 }  // namespace pagein::convert

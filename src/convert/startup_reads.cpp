@@ -23,6 +23,12 @@ Result<startup::Trace> read_trace(registry::ImageSource& source, const oci::Desc
   return Error(Code::not_found, "no trace in it");
 }
 
+// A trace without a known platform may be of any.
+bool is_of(const startup::Trace& trace, const oci::Platform& platform) {
+  const auto parsed = oci::Platform::parse(trace.platform);
+  return !parsed.ok() || oci::match_platform(parsed->normalized(), platform.normalized()) > 0;
+}
+
 // Adds the trace's reads; how many there were of this image.
 size_t add_trace(const startup::Trace& trace, const std::vector<LayerAccess>& layers,
                  startup::PiecePlanner* planner) {
@@ -108,7 +114,7 @@ Result<std::vector<startup::PlannedPiece>> plan_startup(const StartupInputs& inp
   }
   startup::PiecePlanner planner(std::move(indexes));
   const startup::Trace* trace = options.trace ? &*options.trace : inputs.attached;
-  if (trace != nullptr) {
+  if (trace != nullptr && is_of(*trace, inputs.image->platform)) {
     const size_t known = add_trace(*trace, layers, &planner);
     report->unknown_reads = trace->reads.size() - known;
     if (known > 0) report->origins.push_back(options.trace ? "trace" : "attached trace");

@@ -18,6 +18,8 @@ namespace {
 constexpr const char* kRecordFile = "image.json";
 constexpr const char* kMetadataFile = "meta.erofs";
 constexpr uint64_t kMaxRecordFile = 64 << 20;
+// Of the key of a mount that is recorded, which is of no use after a restart.
+constexpr std::string_view kRecordingPrefix = "recording-";
 
 std::string chain_key(const std::vector<std::string>& layers, const std::vector<std::string>& below,
                       bool remote_below) {
@@ -80,13 +82,18 @@ std::vector<std::shared_ptr<ImageMounts::Chain>> ImageMounts::chains() const {
 }
 
 std::shared_ptr<ImageMounts::Chain> ImageMounts::chain_of(const PinRequest& request) {
-  const std::string key = chain_key(request.layers, request.below, request.remote_below);
+  std::string key = chain_key(request.layers, request.below, request.remote_below);
+  if (request.recorder != nullptr) {
+    key = std::string(kRecordingPrefix) +
+          oci::Digest::of(as_bytes(request.holder)).hex().substr(0, 32);
+  }
   MutexLock lock(mutex_);
   std::shared_ptr<Chain>& chain = chains_[key];
   if (chain == nullptr) {
     chain = std::make_shared<Chain>();
     chain->key = key;
     chain->dir = options_.root / "images" / key;
+    chain->recorder = request.recorder;
     MutexLock chain_lock(chain->mutex);
     chain->record.layers = request.layers;
     chain->record.below = request.below;
@@ -138,8 +145,8 @@ mount::ImageSpec ImageMounts::spec_of(const Chain& chain, const MountRecord& rec
     store::Layer& layer = pagers[i]->layer();
     spec.devices.push_back(record.local[i]
                                ? mount::ImageDevice::local(layer.data_path(), layer.data_size())
-                               : mount::ImageDevice::virtual_file(
-                                     make_layer_device(context_, pagers[i], chain.record.name)));
+                               : mount::ImageDevice::virtual_file(make_layer_device(
+                                     context_, pagers[i], chain.record.name, chain.recorder)));
   }
   spec.target = target_of(chain, record.generation);
   spec.caching = options_.caching;
@@ -186,7 +193,9 @@ Result<std::filesystem::path> ImageMounts::pin_chain(Chain& chain, const PinRequ
   }
   ASSIGN_OR_RETURN(auto pagers, pagers_of(chain.record));
   std::vector<bool> local;
-  for (const auto& pager : pagers) local.push_back(pager->layer().complete());
+  for (const auto& pager : pagers) {
+    local.push_back(chain.recorder == nullptr && pager->layer().complete());
+  }
   const bool all_local = std::find(local.begin(), local.end(), false) == local.end();
 
   Mounted* newest = nullptr;
@@ -210,7 +219,7 @@ Result<std::filesystem::path> ImageMounts::pin_chain(Chain& chain, const PinRequ
     if (newest->record.holders.empty()) unmount(chain, *newest);
     return saved.error();
   }
-  load_rest(*newest);
+  if (chain.recorder == nullptr) load_rest(*newest);
   return target_of(chain, newest->record.generation);
 }
 
@@ -262,40 +271,51 @@ void ImageMounts::drop_ended() {
       if (const auto it = chains_.find(key); it != chains_.end()) chain = it->second;
     }
     if (chain == nullptr) continue;
-    MutexLock lock(chain->mutex);
-    for (const Mounted& mounted : chain->mounts) {
-      // The number may be that of a later mount by now.
-      if (mounted.record.generation != generation || !mounted.unmounted ||
-          !mounted.mount->wait_ended(std::chrono::milliseconds(0)).ok()) {
-        continue;
-      }
-      drop(*chain, generation);
-      static_cast<void>(save(*chain));
-      break;
+    drop_ended(*chain, generation);
+    if (chain->recorder != nullptr) forget(chain);
+  }
+}
+
+void ImageMounts::drop_ended(Chain& chain, uint64_t generation) {
+  MutexLock lock(chain.mutex);
+  for (const Mounted& mounted : chain.mounts) {
+    // The number may be that of a later mount by now.
+    if (mounted.record.generation != generation || !mounted.unmounted ||
+        !mounted.mount->wait_ended(std::chrono::milliseconds(0)).ok()) {
+      continue;
     }
+    drop(chain, generation);
+    static_cast<void>(save(chain));
+    return;
   }
 }
 
 void ImageMounts::release(const std::string& holder) {
   for (const auto& chain : chains()) {
-    MutexLock lock(chain->mutex);
-    bool changed = false;
-    bool served = false;
-    for (Mounted& mounted : chain->mounts) {
-      if (mounted.record.holders.erase(holder) == 0) continue;
-      changed = true;
-      served |= mounted.record.holders.empty() && mounted.record.state.needs_daemon;
-    }
-    if (!changed) continue;
-    // Before the unmount: should we die in between, the next daemon does it.
-    if (served) static_cast<void>(save(*chain));
-    const size_t before = chain->mounts.size();
-    for (size_t i = before; i-- > 0;) {
-      Mounted& mounted = chain->mounts[i];
-      if (mounted.record.holders.empty() && !mounted.unmounted) unmount(*chain, mounted);
-    }
-    if (!served || chain->mounts.size() != before) static_cast<void>(save(*chain));
+    if (release_from(*chain, holder) && chain->recorder != nullptr) forget(chain);
   }
+}
+
+// Whether it held a mount of the chain.
+bool ImageMounts::release_from(Chain& chain, const std::string& holder) {
+  MutexLock lock(chain.mutex);
+  bool changed = false;
+  bool served = false;
+  for (Mounted& mounted : chain.mounts) {
+    if (mounted.record.holders.erase(holder) == 0) continue;
+    changed = true;
+    served |= mounted.record.holders.empty() && mounted.record.state.needs_daemon;
+  }
+  if (!changed) return false;
+  // Before the unmount: should we die in between, the next daemon does it.
+  if (served) static_cast<void>(save(chain));
+  const size_t before = chain.mounts.size();
+  for (size_t i = before; i-- > 0;) {
+    Mounted& mounted = chain.mounts[i];
+    if (mounted.record.holders.empty() && !mounted.unmounted) unmount(chain, mounted);
+  }
+  if (!served || chain.mounts.size() != before) static_cast<void>(save(chain));
+  return true;
 }
 
 void ImageMounts::release_others(const std::string& prefix, const std::set<std::string>& live) {
@@ -316,15 +336,24 @@ void ImageMounts::forget_layer(const std::string& id) {
     {
       MutexLock lock(chain->mutex);
       const auto& ids = chain->record.layers;
-      if (!chain->mounts.empty() || std::find(ids.begin(), ids.end(), id) == ids.end()) continue;
-      std::error_code ignored;
-      std::filesystem::remove_all(chain->dir, ignored);
-      chain->forgotten = true;  // for who has found it and waits for its lock
+      if (std::find(ids.begin(), ids.end(), id) == ids.end()) continue;
     }
-    MutexLock lock(mutex_);
-    const auto it = chains_.find(chain->key);
-    if (it != chains_.end() && it->second == chain) chains_.erase(it);
+    forget(chain);
   }
+}
+
+// Where it has no mount.
+void ImageMounts::forget(const std::shared_ptr<Chain>& chain) {
+  {
+    MutexLock lock(chain->mutex);
+    if (!chain->mounts.empty()) return;
+    std::error_code ignored;
+    std::filesystem::remove_all(chain->dir, ignored);
+    chain->forgotten = true;  // for who has found it and waits for its lock
+  }
+  MutexLock lock(mutex_);
+  const auto it = chains_.find(chain->key);
+  if (it != chains_.end() && it->second == chain) chains_.erase(it);
 }
 
 // `planned`: mounts that are about to be made.
@@ -352,6 +381,11 @@ Status ImageMounts::restore(std::vector<mount::StoredFd> stored) {
     auto chain = std::make_shared<Chain>();
     chain->key = entry.path().filename();
     chain->dir = entry.path();
+    if (chain->key.starts_with(kRecordingPrefix)) {
+      unmount_strays(chain->dir, {});
+      std::filesystem::remove_all(chain->dir, ignored);
+      continue;
+    }
     if (Status status = restore_chain(*chain, fds); !status.ok()) {
       log::warn("an image's mounts cannot be continued and are taken away",
                 {{"folder", chain->dir.native()}, {"why", status.error().message}});

@@ -16,6 +16,7 @@
 #include "mount/fd_store.h"
 #include "node/layers.h"
 #include "node/mount_record.h"
+#include "node/read_recorder.h"
 
 namespace pagein::node {
 
@@ -32,6 +33,8 @@ struct PinRequest {
   bool remote_below = false;        // another run of ours lies below too
   std::string holder;
   std::string name;  // the image, for messages
+  // A mount of the holder's own that tells it of each read, until a restart.
+  std::shared_ptr<ReadRecorder> recorder = {};
 };
 
 // Invariants:
@@ -91,8 +94,9 @@ class ImageMounts {
   struct Chain {
     std::string key;
     std::filesystem::path dir;
-    Mutex mutex;                           // held while the chain is merged or mounted
-    ImageRecord record GUARDED_BY(mutex);  // but for `mounts`, which are below
+    std::shared_ptr<ReadRecorder> recorder;  // set once, before others see it
+    Mutex mutex;                             // held while the chain is merged or mounted
+    ImageRecord record GUARDED_BY(mutex);    // but for `mounts`, which are below
     std::vector<Mounted> mounts GUARDED_BY(mutex);
     bool merged GUARDED_BY(mutex) = false;     // meta.erofs is there and current
     bool forgotten GUARDED_BY(mutex) = false;  // not in chains_ any more: look it up anew
@@ -114,6 +118,9 @@ class ImageMounts {
   void load_rest(const Mounted& mounted) const;
   void unmount(Chain& chain, Mounted& mounted) REQUIRES(chain.mutex);
   void drop(Chain& chain, uint64_t generation) REQUIRES(chain.mutex);
+  void drop_ended(Chain& chain, uint64_t generation);
+  bool release_from(Chain& chain, const std::string& holder);
+  void forget(const std::shared_ptr<Chain>& chain);
   Status save(const Chain& chain, const std::vector<MountRecord>& planned = {}) const
       REQUIRES(chain.mutex);
   Result<Pagers> pagers_of(const ImageRecord& record);

@@ -89,12 +89,17 @@ class PendingRead : public std::enable_shared_from_this<PendingRead> {
 
 class LayerDevice : public mount::DeviceFile {
  public:
-  LayerDevice(fetch::Context& context, std::shared_ptr<fetch::LayerPager> pager, std::string image)
-      : context_(context), pager_(std::move(pager)), image_(std::move(image)) {}
+  LayerDevice(fetch::Context& context, std::shared_ptr<fetch::LayerPager> pager, std::string image,
+              std::shared_ptr<ReadRecorder> recorder)
+      : context_(context),
+        pager_(std::move(pager)),
+        image_(std::move(image)),
+        recorder_(std::move(recorder)) {}
 
   uint64_t size() const override { return pager_->layer().data_size(); }
 
   void read(uint64_t offset, mount::ReadReply reply) override {
+    if (recorder_ != nullptr) recorder_->note(pager_->layer(), offset, reply.length());
     if (pager_->layer().quarantined()) {
       reply.error(EIO);
       return;
@@ -111,14 +116,17 @@ class LayerDevice : public mount::DeviceFile {
   fetch::Context& context_;
   const std::shared_ptr<fetch::LayerPager> pager_;
   const std::string image_;
+  const std::shared_ptr<ReadRecorder> recorder_;
 };
 
 }  // namespace
 
 std::shared_ptr<mount::DeviceFile> make_layer_device(fetch::Context& context,
                                                      std::shared_ptr<fetch::LayerPager> pager,
-                                                     std::string image) {
-  return std::make_shared<LayerDevice>(context, std::move(pager), std::move(image));
+                                                     std::string image,
+                                                     std::shared_ptr<ReadRecorder> recorder) {
+  return std::make_shared<LayerDevice>(context, std::move(pager), std::move(image),
+                                       std::move(recorder));
 }
 
 }  // namespace pagein::node

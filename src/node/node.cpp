@@ -144,6 +144,7 @@ bool Node::wait_for_stop(std::chrono::milliseconds timeout) {
 // Not with the syncs: these wait for images that are being mounted.
 void Node::clean_up_loop() {
   while (!wait_for_stop(parts_.interval)) {
+    end_old_recordings();
     mounts_->drop_ended();
     static_cast<void>(retry_removals());
   }

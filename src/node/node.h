@@ -22,6 +22,7 @@
 #include "node/image_mounts.h"
 #include "node/layers.h"
 #include "node/manual_record.h"
+#include "node/read_recorder.h"
 #include "node/startup_packs.h"
 #include "node/trust.h"
 #include "registry/image_store.h"
@@ -73,6 +74,19 @@ class Node : public snapshotter::RemoteBackend {
   // not_found: nothing was mounted there by mount_image.
   // Also of one that could not be mounted again after a start.
   Status unmount_image(const std::filesystem::path& dir);
+
+  // An image mounted for `pagein record` (node_record.cpp): on its own, every layer
+  // served by this daemon even if it is complete, so that each first read is
+  // seen; nothing of it is loaded in the background. Ends with end_recording(), a
+  // restart, or when recording() was not asked for a minute.
+  struct RecordingStart {
+    std::string id;
+    std::filesystem::path tree;  // the merged image, read-only
+    std::shared_ptr<const Image> image;
+  };
+  Result<RecordingStart> start_recording(const std::string& location);
+  Result<std::shared_ptr<const ReadRecorder>> recording(const std::string& id);  // not_found
+  Status end_recording(const std::string& id);                                   // not_found
 
   // Why layers were not served lazily, newest last; for `pagein why`.
   struct Decline {
@@ -144,6 +158,8 @@ class Node : public snapshotter::RemoteBackend {
   void collect_layers(const std::set<std::string>& keep);
   void forget_served();
 
+  void end_old_recordings();
+
   // Images mounted by hand (node_manual.cpp).
   std::filesystem::path manual_file(const std::filesystem::path& dir) const;
   std::vector<std::pair<std::filesystem::path, Result<ManualRecord>>> load_manual_records() const;
@@ -184,6 +200,11 @@ class Node : public snapshotter::RemoteBackend {
   std::set<std::string> unclaimed_ GUARDED_BY(mutex_);
   // Images mounted by hand that could not be mounted again yet, by folder.
   std::map<std::string, ManualRecord> absent_ GUARDED_BY(mutex_);
+  struct Recording {
+    std::shared_ptr<ReadRecorder> recorder;
+    net::Clock::time_point expires{};
+  };
+  std::map<std::string, Recording> recordings_ GUARDED_BY(mutex_);
   // Layers that nothing refers to any more, but that were still read.
   std::set<std::string> put_off_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;

@@ -486,6 +486,42 @@ TEST_F(NodeMountTest, DamagedRecordsAreRemoved) {
   EXPECT_THAT(node_->layers().store().list(), IsEmpty()) << "nothing refers to them";
 }
 
+TEST_F(NodeMountTest, ARecordingIsAMountOfItsOwn) {
+  must(node_->mount_image(kRef, point_));
+  const auto start = must(node_->start_recording(kRef));
+  EXPECT_TRUE(must(mount::is_mount_point(start.tree)));
+  EXPECT_EQ(engine_->mounts, 2);
+  for (const auto& device : engine_->last.devices) EXPECT_NE(device.file, nullptr);
+  const auto recorder = must(node_->recording(start.id));
+  EXPECT_EQ(recorder->count(), 0u);
+  EXPECT_EQ(start.image->manifest_digest, manifest_);
+  must(node_->end_recording(start.id));
+  EXPECT_FALSE(std::filesystem::exists(start.tree));
+  EXPECT_EQ(node_->recording(start.id).error().code, Code::not_found);
+  EXPECT_EQ(node_->end_recording(start.id).error().code, Code::not_found);
+  EXPECT_TRUE(shown());
+}
+
+TEST_F(NodeMountTest, ARecordingThatNobodyAsksForEnds) {
+  const auto start = must(node_->start_recording(kRef));
+  now_ = now_.load() + std::chrono::seconds(50);
+  ASSERT_TRUE(node_->recording(start.id).ok());
+  now_ = now_.load() + std::chrono::seconds(50);
+  ASSERT_TRUE(node_->recording(start.id).ok());
+  now_ = now_.load() + std::chrono::seconds(70);
+  EXPECT_TRUE(soon([&] { return !std::filesystem::exists(start.tree); }));
+  EXPECT_FALSE(node_->recording(start.id).ok());
+}
+
+TEST_F(NodeMountTest, ARecordingDoesNotOutliveTheDaemon) {
+  const auto start = must(node_->start_recording(kRef));
+  node_.reset();
+  EXPECT_TRUE(must(mount::is_mount_point(start.tree)));
+  this->start();
+  EXPECT_FALSE(std::filesystem::exists(start.tree.parent_path()));
+  EXPECT_TRUE(node_->images().empty());
+}
+
 TEST_F(NodeMountTest, AnUnmountCallsAStartupPackOff) {
   put_image_with_pack();
   hold_pack();

@@ -23,7 +23,7 @@ Result<std::vector<ListedPath>> parse_prefetch_list(std::string_view text) {
     const size_t end = std::min(text.find('\n'), text.size());
     std::string_view line = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.ends_with('\r')) line.remove_suffix(1);
+    while (line.ends_with('\r')) line.remove_suffix(1);
     if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
     if (line.front() != '/') return bad_line(number, "not an absolute path (one path a line)");
     if (line.find('\0') != std::string_view::npos) return bad_line(number, "it has a zero byte");

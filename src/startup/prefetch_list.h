@@ -18,7 +18,7 @@ struct ListedPath {
 };
 
 // One absolute path a line, a directory's with a slash at its end. Blank lines
-// are passed over, and a carriage return at a line's end. invalid_argument names
+// are passed over, and carriage returns at a line's end. invalid_argument names
 // the line that is no absolute path, or the limit. Pure; thread-safe.
 Result<std::vector<ListedPath>> parse_prefetch_list(std::string_view text);
 
