@@ -22,6 +22,7 @@ struct Flags {
   std::string encodings = "gzip,zstd";
   std::vector<std::string> platforms;
   uint64_t spacing_kib = 256;
+  double max_index_share = 5;  // percent
   size_t jobs = 2;
   size_t threads = 0;
   std::string suffix = "_accelerated";
@@ -375,6 +376,7 @@ Result<std::vector<convert::ConvertReport>> convert_image(const Flags& flags,
     convert::ConvertOptions options;
     options.platforms = std::move(platforms);
     options.spacing = flags.spacing_kib << 10;
+    options.max_index_share = static_cast<uint32_t>(flags.max_index_share * 100 + 0.5);
     options.parallel_layers = flags.jobs;
     options.cache = cache;
     options.referrer = referrer;
@@ -488,6 +490,12 @@ void add_convert(CLI::App& app, Run* run) {
                    "KiB of tar between places where decoding can start: less makes reads finer "
                    "and the index larger")
       ->check(CLI::Range(64, 16384))
+      ->capture_default_str();
+  command
+      ->add_option("--max-index-share", flags->max_index_share,
+                   "Mode index: percent of a layer that its index may take where it is one long "
+                   "zstd frame; where that is not enough, the layer is left as it is")
+      ->check(CLI::Range(0.1, 100.0))
       ->capture_default_str();
   command->add_option("-j,--jobs", flags->jobs, "Layers at once")
       ->check(CLI::Range(1, 64))

@@ -10,9 +10,10 @@ namespace pagein::codec {
 
 // How a layer blob carries its tar. The values are those of the layer index.
 enum class Encoding : uint8_t {
-  identity = 0,  // plain tar
-  gzip = 1,      // one or more gzip members (RFC 1952)
-  zstd = 2,      // one or more zstd frames, skippable ones among them (RFC 8878)
+  identity = 0,     // plain tar
+  gzip = 1,         // one or more gzip members (RFC 1952)
+  zstd = 2,         // one or more zstd frames, skippable ones among them (RFC 8878)
+  zstd_blocks = 3,  // the same, with checkpoints inside frames
 };
 
 // The values are those of the layer index.
@@ -22,7 +23,7 @@ enum class CheckpointKind : uint8_t {
   block_boundary = 2,  // next bit is a deflate block's header; payload: window
   mid_block = 3,       // next bit goes on inside a deflate block; payload: block state, window
   frame_start = 4,     // first byte of a zstd frame; no payload
-  // 5 is for a block inside a zstd frame.
+  frame_block = 5,     // first byte of a block's header in a zstd frame; payload: what is in force
 };
 
 // A checkpoint without its payload, as the layer index keeps it. A value.
@@ -64,7 +65,17 @@ constexpr uint64_t end_byte(uint64_t compressed_bit) {
   return compressed_bit / 8 + (compressed_bit % 8 != 0 ? 1 : 0);
 }
 
+// Whether a decoder that comes from the span before can go on into one that
+// begins so. Inside a zstd frame it cannot: its window is only what the span
+// before needs.
+constexpr bool can_go_on(CheckpointKind kind) { return kind != CheckpointKind::frame_block; }
+
 // No payload is longer than this; a reader refuses longer ones unread.
 inline constexpr uint64_t kMaxPayloadBytes = 40 << 10;
+// Of kind frame_block.
+inline constexpr uint64_t kMaxZstdPayloadBytes = 16 << 20;
+constexpr uint64_t max_payload_bytes(CheckpointKind kind) {
+  return kind == CheckpointKind::frame_block ? kMaxZstdPayloadBytes : kMaxPayloadBytes;
+}
 
 }  // namespace pagein::codec

@@ -1,8 +1,10 @@
 // Speed of the codec on a layer of yours, beside other decoders:
 //
 //   codec_codec_bench LAYER.tar.gz [SPACING_KIB [RUNS]]
+//   codec_codec_bench LAYER.tar.zst [SPACING_KIB [RUNS [SHARE]]]
 //
-// CPU time of one thread. Prints the median of RUNS (default 3) runs.
+// SHARE: ten-thousandths of the layer that checkpoints may take. CPU time of one thread. Prints the
+// median of RUNS (default 3) runs.
 #include <libdeflate.h>
 #include <zlib.h>
 
@@ -19,6 +21,7 @@
 #include "codec/member_decoder.h"
 #include "codec/span_decoder.h"
 #include "codec/span_indexer.h"
+#include "codec/zstd_blocks.h"
 
 namespace pagein::codec {
 namespace {
@@ -32,6 +35,11 @@ double cpu_seconds() {
 void fail(const char* what, const Error& error) {
   std::fprintf(stderr, "%s: %s\n", what, error.message.c_str());
   std::exit(1);
+}
+
+double quantile(std::vector<double> values, double part) {
+  std::sort(values.begin(), values.end());
+  return values[static_cast<size_t>(part * static_cast<double>(values.size() - 1))];
 }
 
 double median(std::vector<double> values) {
@@ -85,13 +93,17 @@ class Collect final : public IndexSink {
     checkpoints.push_back(std::move(checkpoint));
     return {};
   }
+  Status on_payload(Bytes payload) override {
+    checkpoints.back().payload = std::move(payload);
+    return {};
+  }
   uint64_t bytes = 0;
   Sha256* hash = nullptr;
   std::vector<Checkpoint> checkpoints;
 };
 
 IndexSummary index_layer(ByteView blob, const IndexOptions& options, Collect& sink) {
-  auto indexer = make_span_indexer(Encoding::gzip, options, sink);
+  auto indexer = make_span_indexer(detect_encoding(blob), options, sink);
   if (!indexer.ok()) fail("indexer", indexer.error());
   constexpr size_t kPiece = 64 << 10;
   for (size_t at = 0; at < blob.size(); at += kPiece) {
@@ -101,6 +113,58 @@ IndexSummary index_layer(ByteView blob, const IndexOptions& options, Collect& si
   auto summary = (*indexer)->finish();
   if (!summary.ok()) fail("indexer", summary.error());
   return *summary;
+}
+
+// What only follows the blocks and keeps what they refer to.
+uint64_t walk_only(ByteView blob) {
+  ZstdWindow window;
+  ZstdBlockWalker walker;
+  Bytes buffer(2 * ZstdBlockWalker::kSlack + kZstdMaxBlock);
+  uint64_t total = 0;
+  while (blob.size() > 4) {
+    blob = blob.subspan(4);
+    auto frame = parse_zstd_frame_header(blob);
+    if (!frame.ok()) fail("walk", frame.error());
+    blob = blob.subspan(frame->bytes);
+    walker.begin_frame(total, frame->window);
+    window.begin_frame(total, frame->window);
+    window.record(total + 1);
+    for (bool last = false; !last;) {
+      auto header = parse_zstd_block_header(blob);
+      if (!header.ok()) fail("walk", header.error());
+      last = header->last;
+      const ByteView content = blob.subspan(kZstdBlockHeader, header->content_bytes());
+      blob = blob.subspan(kZstdBlockHeader + content.size());
+      if (header->type != ZstdBlockHeader::Type::compressed) {
+        walker.skip(header->size);
+        total += header->size;
+        continue;
+      }
+      std::copy(content.begin(), content.end(), buffer.begin() + ZstdBlockWalker::kSlack);
+      Status parsed =
+          walker.parse(ByteView(buffer).subspan(ZstdBlockWalker::kSlack, content.size()));
+      if (!parsed.ok()) fail("walk", parsed.error());
+      auto yields = walker.execute(window);
+      if (!yields.ok()) fail("walk", yields.error());
+      total += *yields;
+    }
+    if (frame->checksum) blob = blob.subspan(4);
+  }
+  return total;
+}
+
+uint64_t libzstd_all(ByteView blob) {
+  class Count final : public OutputSink {
+   public:
+    Status on_output(ByteView piece) override {
+      total += piece.size();
+      return {};
+    }
+    uint64_t total = 0;
+  } count;
+  const auto decoder = make_decoder(Encoding::zstd, count);
+  if (auto fed = decoder->feed(blob); !fed.ok()) fail("libzstd", fed.error());
+  return count.total;
 }
 
 uint64_t zlib_all(ByteView blob) {
@@ -139,6 +203,20 @@ uint64_t libdeflate_all(ByteView blob, std::vector<uint8_t>& out) {
   return made;
 }
 
+void print_spans(const Collect& index, const IndexSummary& summary) {
+  std::vector<double> kib;
+  for (size_t i = 0; i < index.checkpoints.size(); ++i) {
+    const uint64_t end = i + 1 == index.checkpoints.size()
+                             ? summary.uncompressed_size
+                             : index.checkpoints[i + 1].uncompressed_offset;
+    kib.push_back(static_cast<double>(end - index.checkpoints[i].uncompressed_offset) / 1024);
+  }
+  std::printf(
+      "spans of tar: mean %.0f KiB, median %.0f, 99th %.0f, longest %.0f\n",
+      static_cast<double>(summary.uncompressed_size) / 1024 / static_cast<double>(kib.size()),
+      median(kib), quantile(kib, 0.99), quantile(kib, 1));
+}
+
 void span_latencies(ByteView blob, const Collect& index, const IndexSummary& summary) {
   SpanStream stream;
   std::vector<uint8_t> out;
@@ -169,12 +247,13 @@ void span_latencies(ByteView blob, const Collect& index, const IndexSummary& sum
 
 int run(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: %s LAYER.tar.gz [SPACING_KIB [RUNS]]\n", argv[0]);
+    std::fprintf(stderr, "usage: %s LAYER [SPACING_KIB [RUNS [SHARE]]]\n", argv[0]);
     return 2;
   }
   IndexOptions options;
   if (argc > 2) options.spacing = std::strtoull(argv[2], nullptr, 10) << 10;
-  const int runs = argc > 3 ? std::max(1, std::atoi(argv[3])) : 3;
+  const int runs = argc > 3 ? std::max(0, std::atoi(argv[3])) : 3;
+  if (argc > 4) options.payload_share = static_cast<uint32_t>(std::atoi(argv[4]));
   auto file = read_file(argv[1], uint64_t{8} << 30);
   if (!file.ok()) fail(argv[1], file.error());
   const ByteView blob = as_bytes(*file);
@@ -191,9 +270,17 @@ int run(int argc, char** argv) {
               100.0 * static_cast<double>(summary.payload_bytes) /
                   static_cast<double>(summary.compressed_size),
               static_cast<unsigned long long>(summary.payload_bytes / summary.checkpoints));
+  print_spans(index, summary);
 
-  measure("inflate", runs, [&] { return inflate_only(blob); });
-  measure("index (inflate, crc, checkpoints)", runs, [&] {
+  if (runs == 0) return 0;
+  const bool zstd = detect_encoding(blob) == Encoding::zstd;
+  if (zstd) {
+    measure("libzstd", runs, [&] { return libzstd_all(blob); });
+    measure("walk blocks", runs, [&] { return walk_only(blob); });
+  } else {
+    measure("inflate", runs, [&] { return inflate_only(blob); });
+  }
+  measure("index (decode, check, checkpoints)", runs, [&] {
     Collect sink;
     return index_layer(blob, options, sink).uncompressed_size;
   });
@@ -206,6 +293,7 @@ int run(int argc, char** argv) {
     return size;
   });
   span_latencies(blob, index, summary);
+  if (zstd) return 0;
   measure("zlib", 1, [&] { return zlib_all(blob); });
   if (summary.members == 1) {
     std::vector<uint8_t> out(summary.uncompressed_size, 1);

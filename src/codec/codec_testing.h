@@ -145,6 +145,14 @@ class CollectSink final : public IndexSink {
     checkpoints.push_back(std::move(checkpoint));
     return {};
   }
+  Status on_payload(Bytes payload) override {
+    if (checkpoints.empty() || !checkpoints.back().payload.empty() || payload.empty()) {
+      ordered = false;
+    } else {
+      checkpoints.back().payload = std::move(payload);
+    }
+    return {};
+  }
   bool ordered = true;
   Bytes output;
   std::vector<Checkpoint> checkpoints;
@@ -158,10 +166,11 @@ struct Indexed {
 
 // `piece` bytes at a time; 0: random pieces.
 inline Indexed index_blob(ByteView blob, uint64_t spacing, size_t piece, uint32_t seed = 1,
-                          Encoding encoding = Encoding::gzip) {
+                          Encoding encoding = Encoding::gzip, uint32_t payload_share = 400) {
   std::mt19937 random(seed);
   Indexed result;
-  auto indexer = make_span_indexer(encoding, IndexOptions{.spacing = spacing}, result.sink);
+  auto indexer = make_span_indexer(
+      encoding, IndexOptions{.spacing = spacing, .payload_share = payload_share}, result.sink);
   if (!indexer.ok()) {
     result.status = indexer.error();
     return result;

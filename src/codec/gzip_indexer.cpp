@@ -232,6 +232,7 @@ Result<IndexSummary> GzipIndexer::finish() {
   best_.reset();
   RETURN_IF_ERROR(flush(end));
   summary_.uncompressed_size = end;
+  summary_.encoding = Encoding::gzip;
   return summary_;
 }
 

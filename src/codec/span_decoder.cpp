@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "codec/checkpoint_payload.h"
 #include "codec/member_decoder.h"
 #include "codec/zstd_frames.h"
+#include "codec/zstd_span.h"
 
 namespace pagein::codec {
 namespace {
@@ -39,8 +41,10 @@ class SpanStream::Impl {
   uint64_t produced() const { return produced_; }
 
  private:
+  Status start_zstd_block(const SpanStart& start, uint64_t length);
   Status feed_identity(ByteView bytes, OutputSink& sink);
   Status feed_zstd(ByteView bytes, OutputSink& sink);
+  Status feed_zstd_block(ByteView bytes, OutputSink& sink);
   const uint8_t* limit();
   Status on_event(MemberDecoder::Event event, OutputSink& sink);
   Status flush(OutputSink& sink);
@@ -52,7 +56,8 @@ class SpanStream::Impl {
   PayloadUnpacker unpacker_;
   CheckpointPayload payload_;
   MemberDecoder member_;
-  std::unique_ptr<ZstdFrames> zstd_;  // once there was a span of that kind
+  std::unique_ptr<ZstdFrames> zstd_;   // once there was a span of that kind
+  std::optional<ZstdSpan> zstd_span_;  // while one is under way: it is large
   BitInput input_;
   OutputBuffer output_{kWindowBytes + kPieceBytes};
 };
@@ -66,6 +71,8 @@ Status SpanStream::Impl::start(const SpanStart& start, uint64_t length) {
   input_.restart(first_byte(start.compressed_bit));
   // Offsets in the buffer count from the span's beginning less a window.
   output_.restart(0);
+  zstd_span_.reset();
+  if (start.kind == CheckpointKind::frame_block) return start_zstd_block(start, length);
   RETURN_IF_ERROR(unpacker_.unpack(start.kind, start.payload, payload_));
   switch (start.kind) {
     case CheckpointKind::identity:
@@ -96,9 +103,19 @@ Status SpanStream::Impl::start(const SpanStart& start, uint64_t length) {
   return {};
 }
 
+Status SpanStream::Impl::start_zstd_block(const SpanStart& start, uint64_t length) {
+  if (skip_bits_ != 0) {
+    return Error(Code::corrupt_input, "checkpoint: not at a whole byte, as its kind must be");
+  }
+  ASSIGN_OR_RETURN(zstd_span_, ZstdSpan::start(start.payload, length));
+  length_ = length;
+  return {};
+}
+
 Status SpanStream::Impl::feed(ByteView compressed, OutputSink& sink) {
   if (kind_ == CheckpointKind::identity) return feed_identity(compressed, sink);
   if (kind_ == CheckpointKind::frame_start) return feed_zstd(compressed, sink);
+  if (kind_ == CheckpointKind::frame_block) return feed_zstd_block(compressed, sink);
   if (done() || compressed.empty()) return {};
   input_.set_piece(compressed);
   if (skip_bits_ > 0) {
@@ -128,14 +145,30 @@ Status SpanStream::Impl::feed_identity(ByteView bytes, OutputSink& sink) {
 
 // libzstd keeps its own window: the buffer only carries pieces to the sink.
 Status SpanStream::Impl::feed_zstd(ByteView bytes, OutputSink& sink) {
-  while (!done() && !bytes.empty()) {
+  // It may hold back output when all input is used up.
+  while (!done()) {
     const auto room = static_cast<size_t>(std::min<uint64_t>(kPieceBytes, length_ - produced_));
     ASSIGN_OR_RETURN(const ZstdFrames::Step step, zstd_->run(bytes, {output_.data(), room}));
     bytes = bytes.subspan(step.consumed);
+    if (step.produced == 0 && bytes.empty()) break;
     if (step.produced == 0) continue;
     produced_ += step.produced;
     RETURN_IF_ERROR(sink.on_output({output_.data(), step.produced}));
   }
+  return {};
+}
+
+Status SpanStream::Impl::feed_zstd_block(ByteView bytes, OutputSink& sink) {
+  while (!done() && zstd_span_) {
+    const auto room = static_cast<size_t>(std::min<uint64_t>(kPieceBytes, length_ - produced_));
+    const std::span<uint8_t> out(output_.data(), room);
+    ASSIGN_OR_RETURN(const ZstdSpan::Step step, zstd_span_->run(bytes, out));
+    bytes = bytes.subspan(step.consumed);
+    if (step.produced == 0) break;
+    produced_ += step.produced;
+    RETURN_IF_ERROR(sink.on_output(ByteView(output_.data(), step.produced)));
+  }
+  if (done()) zstd_span_.reset();
   return {};
 }
 

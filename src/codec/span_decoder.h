@@ -17,6 +17,9 @@ namespace pagein::codec {
 // gzip member and zstd frame boundaries. One object may serve any number of
 // spans one after the other, and should: it owns some 500 KiB of buffers, and
 // up to 8 MiB more where a zstd frame's window is that long (unsupported beyond).
+// While a span inside a zstd frame is under way, it has its length and its
+// window (at most 128 MiB, of which only what is referred to is there) besides.
+// A run may not go on into such a span (can_go_on).
 //
 // Assumes nothing about payload and compressed bytes: hostile ones give
 // corrupt_input or wrong bytes (the caller verifies SHA-256; member CRCs are

@@ -19,7 +19,8 @@ void decode(SpanStart start, uint64_t length, ByteView compressed) {
   exact.shrink_to_fit();
   Bytes out(length);
   const bool whole = stream.decode(start, exact, out).ok();
-  const bool exact_errors = start.kind != CheckpointKind::frame_start;
+  const bool exact_errors =
+      start.kind != CheckpointKind::frame_start && start.kind != CheckpointKind::frame_block;
   if (!stream.start(start, length).ok()) {
     if (whole) std::abort();
     return;
@@ -42,7 +43,7 @@ void decode(SpanStart start, uint64_t length, ByteView compressed) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 6) return 0;
-  SpanStart start{.kind = static_cast<CheckpointKind>(data[0] % 5), .compressed_bit = data[1]};
+  SpanStart start{.kind = static_cast<CheckpointKind>(data[0] % 6), .compressed_bit = data[1]};
   const uint64_t length = (data[2] | data[3] << 8) * uint64_t{3};
   const size_t payload_size = std::min<size_t>(data[4] | data[5] << 8, size - 6);
   const ByteView rest(data + 6, size - 6);

@@ -29,6 +29,7 @@ class IdentityIndexer final : public SpanIndexer {
   Result<IndexSummary> finish() override {
     summary_.compressed_size = summary_.uncompressed_size;
     summary_.compressed_end = summary_.uncompressed_size;
+    summary_.encoding = Encoding::identity;
     return summary_;
   }
 
@@ -57,8 +58,7 @@ class Decoder final : public SpanIndexer {
         break;
       case Encoding::gzip: indexer_ = std::make_unique<GzipIndexer>(options, forward_); break;
       case Encoding::zstd:
-        indexer_ = std::make_unique<ZstdIndexer>(kMaxSpacing, ZstdIndexer::kUnlimited, forward_);
-        break;
+      case Encoding::zstd_blocks: indexer_ = std::make_unique<ZstdDecoder>(sink); break;
     }
   }
   Status feed(ByteView compressed) override { return indexer_->feed(compressed); }
@@ -70,6 +70,7 @@ class Decoder final : public SpanIndexer {
     explicit Forward(OutputSink& sink) : sink_(sink) {}
     Status on_output(ByteView piece) override { return sink_.on_output(piece); }
     Status on_checkpoint(Checkpoint) override { return {}; }
+    Status on_payload(Bytes) override { return {}; }
 
    private:
     OutputSink& sink_;
@@ -92,7 +93,7 @@ Result<std::unique_ptr<SpanIndexer>> make_span_indexer(Encoding encoding,
     case Encoding::identity: return std::make_unique<IdentityIndexer>(options, sink);
     case Encoding::gzip: return std::make_unique<GzipIndexer>(options, sink);
     case Encoding::zstd:
-      return std::make_unique<ZstdIndexer>(options.spacing, max_span_bytes(options.spacing), sink);
+    case Encoding::zstd_blocks: return std::make_unique<ZstdIndexer>(options, sink);
   }
   return Error(Code::unsupported, "no indexer for this layer encoding");
 }

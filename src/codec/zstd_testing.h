@@ -15,6 +15,8 @@ struct ZstdFrame {
   int window_log = 0;  // 0: as the level has it
   int checksum = 0;
   int content_size = 1;
+  // Told piece by piece, so that the window is not made to fit the size.
+  int stream = 0;
 };
 
 inline Bytes zstd_frame(ByteView data, const ZstdFrame& how = {}) {
@@ -24,7 +26,15 @@ inline Bytes zstd_frame(ByteView data, const ZstdFrame& how = {}) {
   ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, how.checksum);
   ZSTD_CCtx_setParameter(c, ZSTD_c_contentSizeFlag, how.content_size);
   Bytes out(ZSTD_compressBound(data.size()));
-  out.resize(ZSTD_compress2(c, out.data(), out.size(), data.data(), data.size()));
+  if (how.stream != 0) {
+    ZSTD_outBuffer output{out.data(), out.size(), 0};
+    ZSTD_inBuffer input{data.data(), data.size(), 0};
+    ZSTD_compressStream2(c, &output, &input, ZSTD_e_continue);
+    ZSTD_compressStream2(c, &output, &input, ZSTD_e_end);
+    out.resize(output.pos);
+  } else {
+    out.resize(ZSTD_compress2(c, out.data(), out.size(), data.data(), data.size()));
+  }
   ZSTD_freeCCtx(c);
   return out;
 }

@@ -35,6 +35,7 @@ class Conversion {
   ConvertObserver& observer_;
   const IndexCache cache_;
   std::map<oci::Digest, index::IndexLocation> known_;  // by layer, at the destination
+  std::string settings_;
   std::vector<LayerJob> jobs_;
   std::vector<std::shared_ptr<const index::LayerIndex>> indexes_;  // by job, where at hand
   ConvertReport report_;
@@ -51,7 +52,8 @@ Result<ConvertReport> Conversion::run() {
   jobs_ = std::move(plan.jobs);
   indexes_.resize(jobs_.size());
   observer_.on_layers(layers_of(jobs_));
-  known_ = find_published_indexes(destination_, index_settings(options_.spacing));
+  settings_ = index_settings(options_.spacing, options_.max_index_share);
+  known_ = find_published_indexes(destination_, settings_);
   RETURN_IF_ERROR(run_layer_jobs(jobs_,
                                  {.parallel = options_.parallel_layers, .stop = options_.stop},
                                  [this](size_t i) { return do_layer(i); }));
@@ -61,9 +63,8 @@ Result<ConvertReport> Conversion::run() {
                                       .indexes = &indexes_,
                                       .report = &report_}},
                                     {.startup = &options_.startup, .stop = options_.stop}));
-  RETURN_IF_ERROR(publish(
-      source_, destination_, base,
-      {.settings = index_settings(options_.spacing), .referrer = options_.referrer}, &report_));
+  RETURN_IF_ERROR(publish(source_, destination_, base,
+                          {.settings = settings_, .referrer = options_.referrer}, &report_));
   return std::move(report_);
 }
 
@@ -82,8 +83,7 @@ Status Conversion::do_layer(size_t i) {
     observer_.on_layer_done(i, "already indexed");
     return {};
   }
-  const std::string settings = std::to_string(options_.spacing);
-  const auto cached = cache_.find(job.layer.digest, settings);
+  const auto cached = cache_.find(job.layer.digest, settings_);
   if (cached && cached->parsed->layer_digest == job.layer.digest) {
     report.outcome = LayerOutcome::reused;
     indexes_[i] = cached->parsed;
@@ -100,7 +100,7 @@ Status Conversion::do_layer(size_t i) {
   }
   RETURN_IF_ERROR(indexed);
   report.outcome = LayerOutcome::indexed;
-  cache_.keep(job.layer.digest, settings, index);
+  cache_.keep(job.layer.digest, settings_, index);
   ASSIGN_OR_RETURN(indexes_[i], index::parse_head(index.head));
   RETURN_IF_ERROR(push_index(i, index));
   observer_.on_layer_done(i, "indexed");
@@ -109,12 +109,13 @@ Status Conversion::do_layer(size_t i) {
 
 Status Conversion::index_now(size_t i, index::EncodedIndex* index) {
   const LayerJob& job = jobs_[i];
-  ASSIGN_OR_RETURN(const auto blob, source_.open_blob(job.layer));
   IndexLayerOptions layer_options;
   layer_options.spacing = options_.spacing;
   layer_options.stop = options_.stop;
   layer_options.progress = [&](uint64_t bytes) { observer_.on_progress(i, bytes); };
-  ASSIGN_OR_RETURN(IndexedLayer indexed, index_layer(*blob, job.layer, job.diff_id, layer_options));
+  ASSIGN_OR_RETURN(IndexedLayer indexed,
+                   index_layer_within([&] { return source_.open_blob(job.layer); }, job.layer,
+                                      job.diff_id, options_.max_index_share, layer_options));
   LayerReport& report = report_.layers[i];
   report.tar_size = indexed.facts.tar_size;
   report.spans = indexed.spans;

@@ -33,6 +33,9 @@ enum class Referrer { publish, skip };
 struct ConvertOptions {
   std::vector<oci::Platform> platforms;  // empty: all
   uint64_t spacing = 256 << 10;          // bytes of tar between checkpoints
+  // Layers of long zstd frames: what an index may take, in ten-thousandths of the
+  // layer; beyond that, the layer is left as it is.
+  uint32_t max_index_share = 500;
   size_t parallel_layers = 2;
   std::filesystem::path cache;  // of indexes; empty: none
   // Whether the base image gets a referrer that names the accelerated one.

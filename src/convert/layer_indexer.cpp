@@ -1,6 +1,8 @@
 #include "convert/layer_indexer.h"
 
+#include <algorithm>
 #include <optional>
+#include <string>
 #include <thread>
 
 #include "base/guard.h"
@@ -18,6 +20,14 @@ constexpr size_t kReadSize = 256 << 10;
 constexpr size_t kBatchSize = 1 << 20;
 constexpr size_t kBatches = 6;
 
+constexpr uint64_t kTenThousand = 10000;
+
+// Of what an index may take, this much is for checkpoints inside zstd frames: the
+// rest is for the list of files, and for checkpoints that come dearer than was
+// to be expected. Where they come much dearer, fewer are tried.
+constexpr uint32_t payload_share(uint32_t max_share) { return max_share * 3 / 4; }
+constexpr uint32_t lower_payload_share(uint32_t max_share) { return max_share * 3 / 10; }
+
 // A piece of the tar and the checkpoints within it.
 struct Batch {
   Batch() { tar.reserve(kBatchSize + (kBatchSize >> 2)); }
@@ -29,6 +39,7 @@ struct Batch {
   struct Mark {
     size_t at;  // in `tar`
     codec::Checkpoint checkpoint;
+    Bytes payload;  // of the checkpoint before, where it came late
   };
   std::vector<Mark> marks;
 };
@@ -46,13 +57,15 @@ class Analyzer {
     for (const Batch::Mark& mark : batch.marks) {
       RETURN_IF_ERROR(take(tar.subspan(at, mark.at - at)));
       at = mark.at;
+      if (!mark.payload.empty() && open_) open_->payload = mark.payload;
       end_span();
       open_ = mark.checkpoint;
     }
     return take(tar.subspan(at));
   }
 
-  Status finish() {
+  Status finish(Bytes last_payload) {
+    if (!last_payload.empty() && open_) open_->payload = std::move(last_payload);
     end_span();
     return reader_.finish();
   }
@@ -101,9 +114,16 @@ class Batcher : public codec::IndexSink {
   }
   Status on_checkpoint(codec::Checkpoint checkpoint) override {
     RETURN_IF_ERROR(ensure_batch());
-    batch_->marks.push_back({batch_->tar.size(), std::move(checkpoint)});
+    batch_->marks.push_back(
+        {batch_->tar.size(), std::move(checkpoint), std::exchange(payload_, {})});
     return {};
   }
+  Status on_payload(Bytes payload) override {
+    payload_ = std::move(payload);
+    return {};
+  }
+  // That no checkpoint followed.
+  Bytes take_payload() { return std::move(payload_); }
   void send() {
     if (batch_) queue_.push(*std::exchange(batch_, std::nullopt));
   }
@@ -117,11 +137,13 @@ class Batcher : public codec::IndexSink {
   }
   BatchQueue& queue_;
   std::optional<Batch> batch_;
+  Bytes payload_;  // of the last checkpoint
 };
 
 struct Decoded {
   codec::Encoding encoding{};
   uint64_t compressed = 0;
+  Bytes last_payload;
 };
 
 Result<Decoded> decode(ByteStream& blob, BatchQueue& queue, const IndexLayerOptions& options) {
@@ -132,6 +154,7 @@ Result<Decoded> decode(ByteStream& blob, BatchQueue& queue, const IndexLayerOpti
   decoded.encoding = codec::detect_encoding(ByteView(buffer).first(length));
   codec::IndexOptions index_options;
   index_options.spacing = options.spacing;
+  index_options.payload_share = options.payload_share;
   ASSIGN_OR_RETURN(auto indexer,
                    codec::make_span_indexer(decoded.encoding, index_options, batcher));
   while (length > 0) {
@@ -143,9 +166,16 @@ Result<Decoded> decode(ByteStream& blob, BatchQueue& queue, const IndexLayerOpti
     if (options.progress) options.progress(decoded.compressed);
     ASSIGN_OR_RETURN(length, blob.read(buffer));
   }
-  RETURN_IF_ERROR(indexer->finish());
+  ASSIGN_OR_RETURN(const codec::IndexSummary summary, indexer->finish());
+  decoded.encoding = summary.encoding;
+  decoded.last_payload = batcher.take_payload();
   batcher.send();
   return decoded;
+}
+
+// Of ten-thousandths: "7.3%".
+std::string percent(uint64_t share) {
+  return std::to_string(share / 100) + "." + std::to_string(share / 10 % 10) + "%";
 }
 
 }  // namespace
@@ -172,7 +202,7 @@ Result<IndexedLayer> index_layer(ByteStream& blob, const oci::Descriptor& layer,
   // What the analysis said is the cause where both ended with an error.
   if (!analysis.ok()) return analysis.error();
   if (!decoded.ok()) return decoded.error();
-  RETURN_IF_ERROR(analyzer.finish());
+  RETURN_IF_ERROR(analyzer.finish(std::move(decoded->last_payload)));
 
   IndexedLayer result;
   result.facts.encoding = decoded->encoding;
@@ -190,6 +220,31 @@ Result<IndexedLayer> index_layer(ByteStream& blob, const oci::Descriptor& layer,
   result.files = files.size();
   ASSIGN_OR_RETURN(result.index, analyzer.builder().finish(result.facts, files));
   return result;
+}
+
+uint64_t IndexedLayer::share() const {
+  const uint64_t size = index.head.size() + index.checkpoints.size();
+  return (size * kTenThousand + facts.layer_size - 1) / facts.layer_size;
+}
+
+Result<IndexedLayer> index_layer_within(const BlobOpener& open, const oci::Descriptor& layer,
+                                        const oci::Digest& diff_id, uint32_t max_share,
+                                        IndexLayerOptions options) {
+  uint64_t least = UINT64_MAX;
+  for (const uint32_t share : {payload_share(max_share), lower_payload_share(max_share)}) {
+    ASSIGN_OR_RETURN(const auto blob, open());
+    options.payload_share = share;
+    ASSIGN_OR_RETURN(IndexedLayer indexed, index_layer(*blob, layer, diff_id, options));
+    if (indexed.index.checkpoints.empty() ||
+        indexed.facts.encoding != codec::Encoding::zstd_blocks || indexed.share() <= max_share) {
+      return indexed;
+    }
+    least = std::min(least, indexed.share());
+  }
+  return Error(Code::unsupported,
+               "it is one long zstd frame, and an index of it would take " + percent(least) +
+                   " of its size, more than the " + percent(max_share) +
+                   " allowed by --max-index-share; a full conversion makes short frames");
 }
 
 }  // namespace pagein::convert

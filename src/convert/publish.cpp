@@ -1,5 +1,7 @@
 #include "convert/publish.h"
 
+#include "convert/layer_indexer.h"
+
 #include <set>
 
 #include "oci/annotations.h"
@@ -134,7 +136,11 @@ Status publish_referrer(registry::ImageDestination& destination, const ConvertRe
 
 }  // namespace
 
-std::string index_settings(uint64_t spacing) { return "v1;spacing=" + std::to_string(spacing); }
+std::string index_settings(uint64_t spacing, uint32_t max_share) {
+  std::string settings = "v1;spacing=" + std::to_string(spacing);
+  if (max_share != kDefaultIndexShare) settings += ";share=" + std::to_string(max_share);
+  return settings;
+}
 
 ConvertReport empty_report(const BaseImage& base, const LayerPlan& plan) {
   ConvertReport report;

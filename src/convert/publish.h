@@ -15,7 +15,7 @@ struct PublishOptions {
   Referrer referrer = Referrer::publish;
 };
 
-std::string index_settings(uint64_t spacing);
+std::string index_settings(uint64_t spacing, uint32_t max_share);
 
 // What is known before any layer is read.
 ConvertReport empty_report(const BaseImage& base, const LayerPlan& plan);

@@ -37,6 +37,9 @@ void Checkpoints::release() {
 }
 
 void Checkpoints::load(const LayerOrigin& origin, net::Clock::time_point deadline) {
+  // Of long zstd frames they are many bytes for few spans, of which each needs
+  // its own: flights fetch them.
+  if (index_->encoding == codec::Encoding::zstd_blocks) return;
   registry::BlobRead read;
   read.digest = origin.index_blob;
   read.blob_size = origin.index_blob_size;

@@ -12,6 +12,7 @@ namespace {
 constexpr size_t kStreams = 8;
 // Spans held in memory while the disk is full, per layer.
 constexpr size_t kMaxAside = 64;
+constexpr uint64_t kMaxAsideBytes = 64 << 20;  // or a single one
 // A measurement gone wrong must not make every miss a big download.
 constexpr uint64_t kMaxRoundTripBytes = 2 << 20;
 
@@ -75,13 +76,18 @@ Run LayerPager::read_ahead(Run run, uint64_t least_bytes) {
   const uint64_t limit =
       index.spans[run.first].uncompressed_begin + context_.options().max_read_ahead;
   const uint64_t begin = compressed_begin(run.first);
-  while (run.last < index.spans.size() &&
+  while (run.last < index.spans.size() && can_go_on(run.last) &&
          (run.last - run.first < length || compressed_begin(run.last) - begin < least_bytes) &&
          index.span_end(run.last) <= limit && is_for_demand(run.last)) {
     ++run.last;
   }
   *stream = {run.last, run.last - run.first};
   return run;
+}
+
+// Whether a run may have it with the span before.
+bool LayerPager::can_go_on(size_t span) const {
+  return codec::can_go_on(layer_->index()->spans[span].start.kind);
 }
 
 uint64_t LayerPager::compressed_begin(size_t span) const {
@@ -141,8 +147,9 @@ void LayerPager::want(uint64_t data_offset, uint64_t length, net::Priority prior
       }
       Run run{span, span + 1};
       overtook |= it != pending_.end();
-      while (run.last < last && (demand ? is_for_demand(run.last)
-                                        : !is_here(run.last) && !pending_.contains(run.last)))
+      while (
+          run.last < last && can_go_on(run.last) &&
+          (demand ? is_for_demand(run.last) : !is_here(run.last) && !pending_.contains(run.last)))
         ++run.last;
       const size_t wanted_end = run.last;
       if (demand) run = read_ahead(run, least_bytes);
@@ -258,7 +265,7 @@ std::optional<Run> LayerPager::next_background_run(uint64_t bytes) {
   if (first == count) first = first_free(0);
   if (first == count) return std::nullopt;
   Run run{first, first + 1};
-  while (run.last < count && is_free(run.last) &&
+  while (run.last < count && can_go_on(run.last) && is_free(run.last) &&
          compressed_begin(run.last) - compressed_begin(first) < bytes) {
     ++run.last;
   }
@@ -350,15 +357,20 @@ void LayerPager::prove() {
 void LayerPager::keep_aside(size_t span, ByteView tar) {
   if (aside_.emplace(span, std::make_shared<const Bytes>(tar.begin(), tar.end())).second) {
     aside_order_.push_back(span);
+    aside_bytes_ += tar.size();
   }
-  while (aside_order_.size() > kMaxAside) {
-    aside_.erase(aside_order_.front());
-    aside_order_.pop_front();
+  while (aside_order_.size() > 1 &&
+         (aside_order_.size() > kMaxAside || aside_bytes_ > kMaxAsideBytes)) {
+    forget_aside(aside_order_.front());
   }
 }
 
 void LayerPager::forget_aside(size_t span) {
-  if (aside_.erase(span) > 0) std::erase(aside_order_, span);
+  const auto it = aside_.find(span);
+  if (it == aside_.end()) return;
+  aside_bytes_ -= it->second->size();
+  aside_.erase(it);
+  std::erase(aside_order_, span);
 }
 
 Status LayerPager::copy_out(uint64_t data_offset, std::span<uint8_t> out) {

@@ -120,6 +120,7 @@ class LayerPager : public FlightOwner, public std::enable_shared_from_this<Layer
   size_t first_free(size_t span) const REQUIRES(mutex_);
   std::shared_ptr<Flight> make_flight(Run run, net::Priority priority) REQUIRES(mutex_);
   Run read_ahead(Run run, uint64_t least_bytes) REQUIRES(mutex_);
+  bool can_go_on(size_t span) const;
   uint64_t compressed_begin(size_t span) const;
   uint64_t round_trip_bytes() const;
   static void settle(std::vector<std::shared_ptr<Waiter>>& waiters, const Status& status);
@@ -164,6 +165,7 @@ class LayerPager : public FlightOwner, public std::enable_shared_from_this<Layer
   // Spans that the disk had no room for, newest last.
   std::map<size_t, std::shared_ptr<const Bytes>> aside_ GUARDED_BY(mutex_);
   std::deque<size_t> aside_order_ GUARDED_BY(mutex_);
+  uint64_t aside_bytes_ GUARDED_BY(mutex_) = 0;
 
   // Spans that a startup pack brought and that nobody has read yet. Made with
   // the first pack, and kept: `brought_` is read without the lock.

@@ -84,7 +84,7 @@ LayerPager::Flights LayerPager::fly_instead(std::vector<size_t> spans,
       continue;
     }
     Run run{spans[i], spans[i] + 1};
-    while (++i < spans.size() && spans[i] == run.last) ++run.last;
+    while (++i < spans.size() && spans[i] == run.last && can_go_on(run.last)) ++run.last;
     flights.push_back(make_flight(run, net::Priority::demand));
   }
   return flights;
@@ -143,7 +143,7 @@ std::optional<size_t> LayerPager::start_prefetch_run(Run within, Completion done
     while (run.first < within.last && !is_free(run.first)) ++run.first;
     if (run.first == within.last) return std::nullopt;
     run.last = run.first + 1;
-    while (run.last < within.last && is_free(run.last) &&
+    while (run.last < within.last && can_go_on(run.last) && is_free(run.last) &&
            compressed_begin(run.last) - compressed_begin(run.first) < bytes) {
       ++run.last;
     }

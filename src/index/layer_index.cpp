@@ -19,7 +19,7 @@ Error bad(std::string_view why) {
 }
 
 bool is_known_encoding(uint8_t encoding) {
-  return encoding <= static_cast<uint8_t>(codec::Encoding::zstd);
+  return encoding <= static_cast<uint8_t>(codec::Encoding::zstd_blocks);
 }
 
 Status check_header(const FixedHeader& header) {

@@ -21,9 +21,9 @@ namespace pagein::index {
 //  S1 the first span begins at 0, begins ascend strictly, all are < tar_size
 //     (so there are spans if and only if tar_size > 0).
 //  S2 compressed positions ascend strictly, and lie within the layer blob.
-//  S3 a span's kind is one of its layer's encoding; members and frames start at
-//     whole bytes; payloads are only with the kinds that have one, at most codec::kMaxPayloadBytes
-//     long, one after the other.
+//  S3 a span's kind is one of its layer's encoding; members, frames and their
+//     blocks start at whole bytes; payloads are only with the kinds that have one,
+//     at most codec::max_payload_bytes long, one after the other.
 //  S4 in a plain tar compressed and uncompressed positions are the same.
 struct Span {
   uint64_t uncompressed_begin = 0;

@@ -204,7 +204,7 @@ TEST(LayerIndex, ZstdSpansAreFrames) {
     const auto encoded = builder.finish(facts, FileTableBuilder().finish());
     if (!encoded.ok()) return encoded.error().message;
     const auto index = parse_head(encoded->head).value();
-    EXPECT_EQ(index->encoding, codec::Encoding::zstd);
+    EXPECT_EQ(index->encoding, facts.encoding);
     EXPECT_EQ(index->spans[1].start, (codec::StartPoint{kind, bit}));
     return std::string("fine");
   };
@@ -212,7 +212,18 @@ TEST(LayerIndex, ZstdSpansAreFrames) {
   EXPECT_THAT(outcome(CheckpointKind::frame_start, 801, ""), HasSubstr("start"));
   EXPECT_THAT(outcome(CheckpointKind::frame_start, 800, "w"), HasSubstr("payload"));
   EXPECT_THAT(outcome(CheckpointKind::member_start, 800, ""), HasSubstr("encoding"));
-  EXPECT_THAT(outcome(static_cast<CheckpointKind>(5), 800, ""), HasSubstr("encoding"));
+  // Blocks inside frames are of another encoding, which older readers refuse.
+  EXPECT_THAT(outcome(CheckpointKind::frame_block, 800, ""), HasSubstr("encoding"));
+  facts.encoding = codec::Encoding::zstd_blocks;
+  EXPECT_EQ(outcome(CheckpointKind::frame_start, 800, ""), "fine");
+  EXPECT_EQ(outcome(CheckpointKind::frame_block, 800, ""), "fine");
+  EXPECT_EQ(outcome(CheckpointKind::frame_block, 800, std::string(100'000, 'w')), "fine");
+  EXPECT_THAT(outcome(CheckpointKind::frame_block, 801, ""), HasSubstr("start"));
+  EXPECT_THAT(
+      outcome(CheckpointKind::frame_block, 800, std::string(codec::kMaxZstdPayloadBytes + 1, 'w')),
+      HasSubstr("payload"));
+  EXPECT_THAT(outcome(CheckpointKind::block_boundary, 800, ""), HasSubstr("encoding"));
+  EXPECT_THAT(outcome(static_cast<CheckpointKind>(6), 800, ""), HasSubstr("encoding"));
 }
 
 TEST(LayerIndex, PlainTarSpansAreAtTheirOffsets) {

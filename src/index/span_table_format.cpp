@@ -23,7 +23,9 @@ bool is_kind_of(codec::CheckpointKind kind, codec::Encoding encoding) {
     case codec::CheckpointKind::member_start:
     case codec::CheckpointKind::block_boundary:
     case codec::CheckpointKind::mid_block: return encoding == codec::Encoding::gzip;
-    case codec::CheckpointKind::frame_start: return encoding == codec::Encoding::zstd;
+    case codec::CheckpointKind::frame_start:
+      return encoding == codec::Encoding::zstd || encoding == codec::Encoding::zstd_blocks;
+    case codec::CheckpointKind::frame_block: return encoding == codec::Encoding::zstd_blocks;
   }
   return false;
 }
@@ -31,11 +33,12 @@ bool is_kind_of(codec::CheckpointKind kind, codec::Encoding encoding) {
 // The decoder begins at a byte.
 bool is_at_whole_byte(codec::CheckpointKind kind) {
   return kind == codec::CheckpointKind::identity || kind == codec::CheckpointKind::member_start ||
-         kind == codec::CheckpointKind::frame_start;
+         kind == codec::CheckpointKind::frame_start || kind == codec::CheckpointKind::frame_block;
 }
 
 bool may_have_payload(codec::CheckpointKind kind) {
-  return kind == codec::CheckpointKind::block_boundary || kind == codec::CheckpointKind::mid_block;
+  return kind == codec::CheckpointKind::block_boundary ||
+         kind == codec::CheckpointKind::mid_block || kind == codec::CheckpointKind::frame_block;
 }
 
 }  // namespace
@@ -59,7 +62,8 @@ Status check_spans(std::span<const Span> spans, const SpanTableLimits& limits) {
          span.start.compressed_bit / 8 != span.uncompressed_begin)) {
       return bad("span " + std::to_string(i) + " has a start that its encoding does not know");
     }
-    if (span.payload_offset != payload_end || span.payload_size > codec::kMaxPayloadBytes ||
+    if (span.payload_offset != payload_end ||
+        span.payload_size > codec::max_payload_bytes(span.start.kind) ||
         (span.payload_size > 0 && !may_have_payload(span.start.kind))) {
       return bad("span " + std::to_string(i) + " has a bad payload");
     }

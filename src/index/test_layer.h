@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <random>
@@ -23,6 +24,8 @@ namespace pagein::index::testing {
 
 struct TestLayerOptions {
   codec::Encoding encoding = codec::Encoding::gzip;
+  // Of other encodings than gzip; none: plain tar.
+  std::function<Bytes(ByteView)> compress = {};
   uint64_t spacing = codec::kMinSpacing;
   int level = 6;
   // An index that lies: it claims this diffID.
@@ -94,6 +97,10 @@ class HashingSink : public codec::IndexSink {
     open_ = std::move(checkpoint);
     return {};
   }
+  Status on_payload(Bytes payload) override {
+    open_->payload = std::move(payload);
+    return {};
+  }
   void end_span() {
     if (open_) {
       builder_.add_span(open_->uncompressed_offset, {open_->kind, open_->compressed_bit},
@@ -116,13 +123,14 @@ inline TestLayer make_test_layer(std::string_view tar, const TestLayerOptions& o
   layer.tar.assign(tar.begin(), tar.end());
   layer.blob =
       options.encoding == codec::Encoding::gzip ? gzip(layer.tar, options.level) : layer.tar;
+  if (options.compress) layer.blob = options.compress(layer.tar);
 
   LayerIndexBuilder builder;
   HashingSink sink(builder);
   auto indexer =
       must(codec::make_span_indexer(options.encoding, {.spacing = options.spacing}, sink));
   must(indexer->feed(layer.blob));
-  static_cast<void>(must(indexer->finish()));
+  const codec::IndexSummary summary = must(indexer->finish());
   sink.end_span();
 
   FileTableBuilder files;
@@ -131,7 +139,7 @@ inline TestLayer make_test_layer(std::string_view tar, const TestLayerOptions& o
   must(reader.finish());
 
   LayerFacts facts;
-  facts.encoding = options.encoding;
+  facts.encoding = summary.encoding;
   facts.layer_digest = oci::Digest::of(layer.blob);
   facts.layer_size = layer.blob.size();
   facts.diff_id = options.claimed_diff_id.value_or(oci::Digest::of(layer.tar));

@@ -181,7 +181,7 @@ def zstd(data, *flags):
 
 @pytest.mark.parametrize("flags", [["-3"], ["-3", "--long=24", "--no-check"]], ids=["plain", "long"])
 def test_zstd_layers_are_a_base_too(node, images, flags, tmp_path):
-    """One long frame, as most encoders write it: not indexable as it is, but converted in full."""
+    """One long frame, as most encoders write it, converted in full."""
     name = "zstd" + str(len(flags))
     ref = push_with_zstd_layers(node.registry, name, images("small"), tmp_path, lambda tar: zstd(tar, *flags))
     for image in node.convert(name)["images"]:
