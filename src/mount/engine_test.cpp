@@ -3,13 +3,10 @@
 namespace pagein::mount::testing {
 namespace {
 
-std::string factory_name(const ::testing::TestParamInfo<EngineFactory>& info) {
-  return info.param.name;
-}
-
 const auto kEngines =
     ::testing::Values(EngineFactory{"ErofsDirect", make_erofs_engine, DeviceCaching::direct},
-                      EngineFactory{"ErofsBuffered", make_erofs_engine, DeviceCaching::buffered});
+                      EngineFactory{"ErofsBuffered", make_erofs_engine, DeviceCaching::buffered},
+                      EngineFactory{"Fuse", make_fuse_engine, DeviceCaching::direct});
 
 INSTANTIATE_TEST_SUITE_P(Engines, EngineConformance, kEngines, factory_name);
 INSTANTIATE_TEST_SUITE_P(Engines, EngineConformanceDevices, kEngines, factory_name);

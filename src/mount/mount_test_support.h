@@ -16,9 +16,11 @@
 #include <condition_variable>
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <mutex>
 #include <thread>
 
+#include "erofs/reader.h"
 #include "mount/engine.h"
 #include "mount/probe_image.h"
 
@@ -26,6 +28,17 @@
   if (::geteuid() != 0) GTEST_SKIP() << "needs root to mount"
 
 namespace pagein::mount::testing {
+
+struct EngineFactory {
+  std::string name;
+  std::function<std::unique_ptr<Engine>(FuseServer&)> make;
+  DeviceCaching caching = DeviceCaching::direct;
+};
+inline void PrintTo(const EngineFactory& factory, std::ostream* out) { *out << factory.name; }
+
+inline std::string factory_name(const ::testing::TestParamInfo<EngineFactory>& info) {
+  return info.param.name;
+}
 
 inline constexpr std::chrono::milliseconds kPatience = std::chrono::seconds(20);
 
@@ -161,11 +174,13 @@ class TestImage {
  public:
   explicit TestImage(size_t devices, const std::string& id = "test")
       : TestImage(layers(devices), id) {}
-  TestImage(std::vector<std::vector<tar::Entry>> layers, const std::string& id)
+  TestImage(std::vector<std::vector<tar::Entry>> layers, const std::string& id,
+            const tree::MergeOptions& options = {})
       : dir_(TempDir::make("pagein-mount-", "/var/tmp").value()), id_(id) {
     EXPECT_TRUE(make_dirs(target()).ok());
-    const Result<Bytes> metadata = probe_image(std::move(layers));
+    const Result<Bytes> metadata = probe_image(std::move(layers), options);
     EXPECT_TRUE(metadata.ok());
+    metadata_ = *metadata;
     EXPECT_TRUE(replace_file(dir_.path() / "metadata", *metadata).ok());
   }
   ~TestImage() { (void)unmount(target(), UnmountMode::lazy); }
@@ -173,6 +188,10 @@ class TestImage {
   std::filesystem::path target() const { return dir_.path() / "mnt"; }
   std::filesystem::path dir() const { return dir_.path(); }
   std::filesystem::path file(size_t i) const { return target() / file_name(i); }
+
+  uint64_t device_bytes(size_t i) const {
+    return erofs::Reader::open(metadata_)->devices()[i].blocks * 4096;
+  }
 
   ImageSpec spec(std::vector<ImageDevice> devices) const {
     ImageSpec spec;
@@ -203,6 +222,7 @@ class TestImage {
 
   TempDir dir_;
   const std::string id_;
+  Bytes metadata_;
 };
 
 // The file's bytes, or the errno.
