@@ -111,7 +111,7 @@ TEST_P(SampleTest, FindsEveryNameAndRunsAsListed) {
       EXPECT_EQ(run.length, extent.length);
       EXPECT_EQ(run.device, extent.device);
       EXPECT_EQ(run.device_byte, extent.block * kBlock);
-      EXPECT_EQ(reader.run_at(at, extent.file_offset + 1, 1).value().length, 1u);
+      EXPECT_EQ(reader.run_at(at, extent.file_offset + extent.length - 1, 1).value().length, 1u);
       next = extent.file_offset + extent.length;
       stored += (extent.length + kBlock - 1) / kBlock * kBlock;
     }
