@@ -140,6 +140,11 @@ class Engine {
 // EROFS on files, its virtual devices over FUSE (kernel >= 6.12). `server` must
 // outlive it.
 std::unique_ptr<Engine> make_erofs_engine(FuseServer& server);
+// The same on loop devices with direct I/O (kernel >= 5.8 and EROFS). `flat`
+// serves each image as one device also where the kernel takes several.
+enum class LoopLayout { best, flat };
+std::unique_ptr<Engine> make_erofs_loop_engine(FuseServer& server,
+                                               LoopLayout layout = LoopLayout::best);
 // A FUSE file system of our own that shows what the EROFS metadata says, for
 // kernels and user namespaces without EROFS.
 std::unique_ptr<Engine> make_fuse_engine(FuseServer& server);

@@ -3,10 +3,11 @@
 namespace pagein::mount::testing {
 namespace {
 
-const auto kEngines =
-    ::testing::Values(EngineFactory{"ErofsDirect", make_erofs_engine, DeviceCaching::direct},
-                      EngineFactory{"ErofsBuffered", make_erofs_engine, DeviceCaching::buffered},
-                      EngineFactory{"Fuse", make_fuse_engine, DeviceCaching::direct});
+const auto kEngines = ::testing::Values(
+    EngineFactory{"ErofsDirect", make_erofs_engine},
+    EngineFactory{"ErofsBuffered", make_erofs_engine, DeviceCaching::buffered},
+    EngineFactory{"ErofsLoop", loop_engine}, EngineFactory{"ErofsLoopFlat", flat_engine},
+    EngineFactory{"Fuse", make_fuse_engine});
 
 INSTANTIATE_TEST_SUITE_P(Engines, EngineConformance, kEngines, factory_name);
 INSTANTIATE_TEST_SUITE_P(Engines, EngineConformanceDevices, kEngines, factory_name);

@@ -20,24 +20,10 @@ namespace pagein::mount {
 namespace {
 
 Result<FuseConnectionOptions> tree_connection_options(const ImageSpec& spec) {
-  ASSIGN_OR_RETURN(auto metadata, MetadataFile::open(spec.metadata, spec.devices.size()));
-  std::vector<NodeDevice> devices;
-  for (size_t i = 0; i < spec.devices.size(); ++i) {
-    const ImageDevice& device = spec.devices[i];
-    const uint64_t bytes = device.file ? device.file->size() : device.size;
-    if (bytes < metadata->reader().devices()[i].blocks * erofs::kBlock) {
-      return Error(Code::invalid_argument, "device " + std::to_string(i) + " is too short");
-    }
-    if (device.file) {
-      devices.push_back({device.file, nullptr});
-    } else {
-      ASSIGN_OR_RETURN(UniqueFd fd, open_local_device(device));
-      devices.push_back({nullptr, std::make_shared<UniqueFd>(std::move(fd))});
-    }
-  }
+  ASSIGN_OR_RETURN(ImageSources image, open_sources(spec));
   FuseConnectionOptions options;
   options.name = spec.id;
-  options.nodes = make_erofs_nodes(std::move(metadata), std::move(devices));
+  options.nodes = make_erofs_nodes(std::move(image.metadata), std::move(image.devices));
   options.users = FuseConnectionOptions::Users::everyone;
   options.on_end = spec.on_end;
   options.fault = spec.fault;

@@ -49,6 +49,25 @@ Result<UniqueFd> open_local_device(const ImageDevice& device) {
   return fd;
 }
 
+Result<ImageSources> open_sources(const ImageSpec& spec) {
+  ImageSources out;
+  ASSIGN_OR_RETURN(out.metadata, MetadataFile::open(spec.metadata, spec.devices.size()));
+  for (size_t i = 0; i < spec.devices.size(); ++i) {
+    const ImageDevice& device = spec.devices[i];
+    const uint64_t bytes = device.file ? device.file->size() : device.size;
+    if (bytes < out.metadata->reader().devices()[i].blocks * erofs::kBlock) {
+      return Error(Code::invalid_argument, "device " + std::to_string(i) + " is too short");
+    }
+    if (device.file) {
+      out.devices.push_back({device.file, nullptr});
+    } else {
+      ASSIGN_OR_RETURN(UniqueFd fd, open_local_device(device));
+      out.devices.push_back({nullptr, std::make_shared<UniqueFd>(std::move(fd))});
+    }
+  }
+  return out;
+}
+
 std::string fd_path(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
 
 FuseConnectionOptions device_connection_options(const ImageSpec& spec) {

@@ -2,7 +2,9 @@
 #pragma once
 
 #include "mount/engine.h"
+#include "mount/erofs_nodes.h"
 #include "mount/fuse_connection.h"
+#include "mount/metadata_file.h"
 
 namespace pagein::mount {
 
@@ -14,6 +16,13 @@ Status check_spec(const ImageSpec& spec);
 // is mounted. A device that is too short would read as zeros past its end on some
 // kernels.
 Result<UniqueFd> open_local_device(const ImageDevice& device);
+
+// For engines that read the metadata themselves. The devices fit the metadata.
+struct ImageSources {
+  std::shared_ptr<const MetadataFile> metadata;
+  std::vector<NodeDevice> devices;
+};
+Result<ImageSources> open_sources(const ImageSpec& spec);
 
 std::string fd_path(int fd);
 

@@ -286,6 +286,8 @@ TEST_P(Takeover, RefusesWhatCannotWork) {
 
 INSTANTIATE_TEST_SUITE_P(Engines, Takeover,
                          ::testing::Values(EngineFactory{"Erofs", make_erofs_engine},
+                                           EngineFactory{"ErofsLoop", loop_engine},
+                                           EngineFactory{"ErofsLoopFlat", flat_engine},
                                            EngineFactory{"Fuse", make_fuse_engine}),
                          factory_name);
 
