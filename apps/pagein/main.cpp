@@ -94,6 +94,7 @@ int run(int argc, char** argv) {
   add_check(app, &run_command);
   add_pull(app, &run_command);
   add_node_commands(app, &run_command);
+  add_doctor(app, &run_command);
   app.footer("\"pagein COMMAND --help\" tells more; so does pagein(1).");
   try {
     app.parse(argc, argv);

@@ -100,8 +100,9 @@ class ImageMount {
 struct EngineProbe {
   std::string engine;
   bool usable = false;
-  bool takeover = false;  // a restarted daemon can continue
-  bool direct = false;    // DeviceCaching::direct takes effect
+  bool takeover = false;    // a restarted daemon can continue
+  bool direct = false;      // DeviceCaching::direct takes effect
+  uint64_t fuse_flags = 0;  // INIT flags that the kernel offered
   // A person's account, one fact a line, also where usable.
   std::vector<std::string> findings;
 };
@@ -135,6 +136,9 @@ class Engine {
   // disk where metadata files will be. It is kept there, so that a full disk
   // does not look like a kernel that cannot.
   virtual EngineProbe probe(const std::filesystem::path& scratch) = 0;
+
+  // What the last probe() found of every engine that it tried, best first.
+  virtual std::vector<EngineProbe> reports() const { return {}; }
 };
 
 // EROFS on files, its virtual devices over FUSE (kernel >= 6.12). `server` must

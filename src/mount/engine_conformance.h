@@ -8,6 +8,7 @@
 #include <sys/xattr.h>
 
 #include <future>
+#include <map>
 #include <set>
 
 #include "mount/mount_test_support.h"
@@ -21,6 +22,18 @@ class EngineConformance : public ::testing::TestWithParam<EngineFactory> {
     SKIP_UNLESS_ROOT();
     server_ = FuseServer::start({}).value();
     engine_ = GetParam().make(*server_);
+    if (const std::string why = why_unusable(); !why.empty()) GTEST_SKIP() << why;
+  }
+
+  // Empty where the engine works here; found once for each.
+  std::string why_unusable() {
+    static std::map<std::string, std::string> known;
+    const auto [it, is_new] = known.try_emplace(GetParam().name);
+    if (!is_new) return it->second;
+    const TempDir scratch = TempDir::make("pagein-probe-", "/var/tmp").value();
+    const EngineProbe probe = engine_->probe(scratch.path());
+    if (probe.usable) return {};
+    return it->second = "this engine does not work here: " + probe.findings[0];
   }
 
   std::unique_ptr<ImageMount> mount(ImageSpec spec) {

@@ -21,7 +21,10 @@ constexpr uint64_t kEntriesBits = 12;
 static_assert(erofs::kMaxDirents < (1u << kEntriesBits));
 
 // Damaged metadata (this node wrote it) is an error to the reader.
-int errno_of(const Error& error) { return error.code == Code::corrupt_input ? EUCLEAN : EIO; }
+int errno_of(const Error& error) {
+  if (error.code == Code::not_found) return ENOENT;
+  return error.code == Code::corrupt_input ? EUCLEAN : EIO;
+}
 
 class ErofsNodes : public FuseNodes {
  public:

@@ -108,6 +108,7 @@ bool probe_mount(Engine& engine, const Bench& bench, DeviceCaching caching, Engi
   device->failing = false;
   const int recovered = read_back(bench.file());
   out.takeover = out.takeover || (*image)->state().fuse.can_resend();
+  out.fuse_flags |= (*image)->state().fuse.init_flags;
   const Status unmounted = (*image)->unmount(UnmountMode::normal);
   if (!unmounted.ok()) {
     (void)(*image)->unmount(UnmountMode::lazy);

@@ -145,7 +145,13 @@ class DoomedDaemon {
 
 class Takeover : public ::testing::TestWithParam<EngineFactory> {
  protected:
-  void SetUp() override { SKIP_UNLESS_ROOT(); }
+  void SetUp() override {
+    SKIP_UNLESS_ROOT();
+    auto server = FuseServer::start({}).value();
+    const TempDir scratch = TempDir::make("pagein-probe-", "/var/tmp").value();
+    const EngineProbe probe = GetParam().make(*server)->probe(scratch.path());
+    if (!probe.usable) GTEST_SKIP() << "this engine does not work here: " << probe.findings[0];
+  }
 
   // Becomes the successor for one image.
   std::unique_ptr<ImageMount> adopt(Left& left,

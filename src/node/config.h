@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "mount/engine_set.h"
 
 namespace pagein::node {
 
@@ -46,6 +47,7 @@ struct Config {
   } fetch;
 
   struct {
+    mount::EngineChoice engine = mount::EngineChoice::automatic;
     unsigned threads = 2;   // that serve FUSE requests
     bool buffered = false;  // cache device files too: more memory, more read-ahead
   } mount;

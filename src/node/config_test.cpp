@@ -29,6 +29,7 @@ plain_http = ["registry.lan:5000"]
 deadline_seconds = 30
 background = false
 [mount]
+engine = "erofs-loop"
 threads = 4
 )")
                             .value();
@@ -39,6 +40,7 @@ threads = 4
   EXPECT_EQ(config.fetch.deadline, std::chrono::seconds(30));
   EXPECT_FALSE(config.fetch.background);
   EXPECT_EQ(config.mount.threads, 4u);
+  EXPECT_EQ(config.mount.engine, mount::EngineChoice::erofs_loop);
 }
 
 TEST(Config, AnEmptyPathOfCredentialsIsTheDefault) {

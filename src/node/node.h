@@ -34,8 +34,7 @@ inline constexpr const char* kSnapshotHolder = "snapshot-";
 
 // What tests replace.
 struct NodeParts {
-  std::function<std::unique_ptr<mount::Engine>(mount::FuseServer&)> make_engine =
-      mount::make_erofs_engine;
+  std::function<std::unique_ptr<mount::Engine>(mount::FuseServer&)> make_engine;  // else by config
   std::function<Result<std::shared_ptr<registry::ImageSource>>(
       const registry::Location&, const std::shared_ptr<registry::Session>&)>
       open_source = registry::open_source;
@@ -91,7 +90,9 @@ class Node : public snapshotter::RemoteBackend {
   fetch::Background& background() { return *background_; }
   Layers& layers() { return *layers_; }
   net::Client& client() { return session_->client(); }
-  const mount::EngineProbe& probe() const { return probe_; }
+  const mount::EngineProbe& probe() const { return probe_; }  // of the engine chosen
+  std::vector<mount::EngineProbe> engine_reports() const { return engine_->reports(); }
+  bool keeps_descriptors() const { return fd_store_.available(); }
 
   // For an orderly stop: no more background work, everything durable. Mounts
   // stay.
