@@ -3,6 +3,7 @@
 #   make demo     install what it needs, build, show a lazy start beside a plain one
 #   make check    install what it needs, build, run every test
 #   make build    binaries in build/bin/
+#   make check-kernels  run the mount engines on Debian's stock kernels in QEMU
 #   make bench    measure; writes bench/RESULTS.md
 #   make lint     clang-format and clang-tidy
 #   make install  into PREFIX (default /usr/local), DESTDIR respected
@@ -11,7 +12,7 @@ PREFIX ?= /usr/local
 BUILD := build
 JOBS ?= $(shell nproc)
 
-.PHONY: all build check unit demo bench lint format install clean
+.PHONY: all build check check-kernels unit demo bench lint format install clean
 
 all: build
 
@@ -27,6 +28,11 @@ check:
 	scripts/install-deps.sh test
 	@$(MAKE) --no-print-directory build
 	scripts/check.sh
+
+check-kernels:
+	scripts/install-deps.sh kernels
+	@$(MAKE) --no-print-directory build
+	/usr/bin/python3 tests/kernels/check_kernels.py
 
 unit: build
 	ctest --test-dir $(BUILD) -L unit -j $(JOBS) --output-on-failure

@@ -3,6 +3,7 @@
 #
 #   scripts/install-deps.sh build          compile
 #   scripts/install-deps.sh test           ... and run every test
+#   scripts/install-deps.sh kernels        ... and boot older kernels (make check-kernels)
 #   scripts/install-deps.sh lint           ... and clang-format, clang-tidy
 #   scripts/install-deps.sh demo | bench   ... and show or measure real images (and peers)
 set -euo pipefail
@@ -17,14 +18,16 @@ run=(containerd runc docker-registry skopeo umoci debootstrap busybox-static
   erofs-utils e2fsprogs patchelf iproute2 ethtool attr libcap2-bin curl pigz zstd
   python3 python3-pytest python3-pytest-timeout python3-cryptography nodejs npm redis-server systemd)
 bench=(stargz-snapshotter)
+kernels=(qemu-system-x86 cpio kmod binutils)
 lint=(clang clang-format clang-tidy)
 
 case "${1:-build}" in
   build) want=("${build[@]}") ;;
   test | demo) want=("${build[@]}" "${run[@]}") ;;
   bench) want=("${build[@]}" "${run[@]}" "${bench[@]}") ;;
+  kernels) want=("${build[@]}" "${run[@]}" "${kernels[@]}") ;;
   lint) want=("${build[@]}" "${lint[@]}") ;;
-  *) echo "usage: $0 build|test|lint|demo|bench" >&2; exit 2 ;;
+  *) echo "usage: $0 build|test|kernels|lint|demo|bench" >&2; exit 2 ;;
 esac
 
 missing=()

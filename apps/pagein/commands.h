@@ -27,7 +27,8 @@ void add_inspect(CLI::App& app, Run* run);
 void add_check(CLI::App& app, Run* run);
 void add_pull(CLI::App& app, Run* run);
 void add_record(CLI::App& app, Run* run);
-void add_node_commands(CLI::App& app, Run* run);  // mount, umount, status, why, doctor
+void add_node_commands(CLI::App& app, Run* run);  // mount, umount, status, why, gc
+void add_doctor(CLI::App& app, Run* run);
 
 // Flags that every command with a registry has.
 struct RegistryFlags {

@@ -95,6 +95,7 @@ int run(int argc, char** argv) {
   add_pull(app, &run_command);
   add_record(app, &run_command);
   add_node_commands(app, &run_command);
+  add_doctor(app, &run_command);
   app.footer("\"pagein COMMAND --help\" tells more; so does pagein(1).");
   try {
     app.parse(argc, argv);

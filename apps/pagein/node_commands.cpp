@@ -1,4 +1,4 @@
-// Commands that talk to pageind: mount, umount, status, why, gc, doctor.
+// Commands that talk to pageind: mount, umount, status, why, gc.
 #include <optional>
 
 #include <nlohmann/json.hpp>
@@ -11,10 +11,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kDefaultSocket = "/run/pagein/control.sock";
-
 struct Flags {
-  std::string socket = kDefaultSocket;
+  std::string socket = "/run/pagein/control.sock";
   bool json = false;
   std::string first;
   std::string second;
@@ -142,32 +140,6 @@ int run_why(const Flags& flags) {
   return kOk;
 }
 
-int run_doctor(const Flags& flags) {
-  auto doctor = get(flags, "/v1/doctor");
-  if (!doctor.ok()) return fail(doctor.error());
-  if (flags.json) {
-    std::printf("%s\n", doctor->dump(2).c_str());
-    return kOk;
-  }
-  const json engine = doctor->value("engine", json::object());
-  const bool usable = engine.value("usable", false);
-  std::printf("pageind %s answers\n", text(*doctor, "version").c_str());
-  std::printf("%s engine %s\n", usable ? "ok  " : "FAIL", text(engine, "name").c_str());
-  for (const json& finding : engine.value("findings", json::array())) {
-    if (finding.is_string()) std::printf("       %s\n", finding.get<std::string>().c_str());
-  }
-  std::printf("%s a restart of the daemon leaves running containers alone\n",
-              engine.value("takeover", false) ? "ok  " : "WARN");
-  const json trust = doctor->value("trust", json::array());
-  if (trust.empty()) {
-    std::printf("WARN trust.repositories is empty: no image is loaded lazily by containerd\n");
-  }
-  for (const json& pattern : trust) {
-    if (pattern.is_string()) std::printf("ok   trusts %s\n", pattern.get<std::string>().c_str());
-  }
-  return usable ? kOk : kFailed;
-}
-
 int run_post(const Flags& flags, const std::string& path, const json& body) {
   auto answer = control::call_post(flags.socket, path,
                                    body.dump(-1, ' ', false, json::error_handler_t::replace));
@@ -264,13 +236,6 @@ void add_node_commands(CLI::App& app, Run* run) {
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
   gc->add_flag("--json", gc_flags->json, "Print JSON");
   gc->callback([=] { *run = [=] { return run_gc(*gc_flags, *max_bytes); }; });
-
-  CLI::App* doctor = app.add_subcommand("doctor", "Check what this node can do");
-  doctor->footer(
-      "Exit code 0: images can be mounted here; 1: they cannot, or pageind does not answer.");
-  auto doctor_flags = add_flags(doctor);
-  doctor->add_flag("--json", doctor_flags->json, "Print JSON");
-  doctor->callback([=] { *run = [=] { return run_doctor(*doctor_flags); }; });
 }
 
 }  // namespace pagein::cli

@@ -3,6 +3,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "mount/kernel_facts.h"
+
 namespace pagein::control {
 namespace {
 
@@ -41,6 +43,7 @@ json chain_json(const node::ImageMounts::ChainStatus& chain) {
   for (const node::MountRecord& mount : chain.record.mounts) {
     mounts.push_back({{"generation", mount.generation},
                       {"holders", mount.holders},
+                      {"engine", mount::engine_kind_name(mount.state.engine)},
                       {"needs_daemon", mount.state.needs_daemon}});
   }
   return {{"key", chain.key},
@@ -50,6 +53,14 @@ json chain_json(const node::ImageMounts::ChainStatus& chain) {
           {"device_reads", chain.reads},
           {"present_share",
            total == 0 ? 1.0 : static_cast<double>(present) / static_cast<double>(total)}};
+}
+
+json engine_json(const mount::EngineProbe& probe) {
+  return {{"name", probe.engine},
+          {"usable", probe.usable},
+          {"takeover", probe.takeover},
+          {"direct", probe.direct},
+          {"findings", probe.findings}};
 }
 
 // One line of Prometheus' text format, with its help where a name begins.
@@ -215,14 +226,28 @@ std::string recording_json(const node::Node::RecordingStart& start) {
 
 std::string doctor_json(node::Node& node) {
   const mount::EngineProbe& probe = node.probe();
+  std::vector<mount::EngineProbe> reports = node.engine_reports();
+  if (reports.empty()) reports.push_back(probe);
+  json engines = json::array();
+  uint64_t fuse_flags = 0;
+  for (const mount::EngineProbe& report : reports) {
+    engines.push_back(engine_json(report));
+    fuse_flags |= report.fuse_flags;
+  }
+  const mount::KernelFacts kernel = mount::load_kernel_facts(fuse_flags);
+  json facts = json::array();
+  for (const mount::KernelFact& fact : kernel.facts) {
+    facts.push_back({{"name", fact.name}, {"there", fact.there}, {"note", fact.note}});
+  }
+  const auto type = mount::file_system_type(node.config().root.native());
   return dump({{"version", PAGEIN_VERSION},
-               {"engine",
-                {{"name", "erofs"},
-                 {"usable", probe.usable},
-                 {"takeover", probe.takeover},
-                 {"direct", probe.direct},
-                 {"findings", probe.findings}}},
+               {"engine", engine_json(probe)},
+               {"engines", std::move(engines)},
+               {"kernel", {{"release", kernel.release}, {"facts", std::move(facts)}}},
                {"root", node.config().root.native()},
+               {"root_file_system", type.ok() ? *type : "?"},
+               {"socket", node.config().socket.native()},
+               {"keeps_descriptors", node.keeps_descriptors()},
                {"trust", node.config().trust.repositories}});
 }
 

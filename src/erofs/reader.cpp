@@ -114,7 +114,7 @@ Result<std::vector<Reader::Entry>> Reader::list(const Inode& directory) const {
   std::vector<Entry> out;
   for (uint64_t index = 0; index * kBlock < directory.size; ++index) {
     ASSIGN_OR_RETURN(const ByteView bytes, block(directory, index));
-    RETURN_IF_ERROR(list_block(bytes, &out));
+    RETURN_IF_ERROR(parse_dirents(bytes, &out));
   }
   for (size_t i = 1; i < out.size(); ++i) {
     if (out[i - 1].name >= out[i].name) return at_inode(directory, "its names do not ascend");
@@ -122,7 +122,7 @@ Result<std::vector<Reader::Entry>> Reader::list(const Inode& directory) const {
   return out;
 }
 
-Status Reader::list_block(ByteView bytes, std::vector<Entry>* out) const {
+Status Reader::parse_dirents(ByteView bytes, std::vector<Entry>* out) const {
   if (bytes.size() < sizeof(Dirent)) return corrupt("a directory block without entries");
   const uint32_t names = load<Dirent>(bytes).name_offset;
   if (names < sizeof(Dirent) || names % sizeof(Dirent) != 0 || names > bytes.size()) {
@@ -145,6 +145,39 @@ Status Reader::list_block(ByteView bytes, std::vector<Entry>* out) const {
     out->push_back({name, dirent.nid, dirent.file_type});
   }
   return {};
+}
+
+Result<std::vector<Reader::Entry>> Reader::list_block(const Inode& directory,
+                                                      uint64_t index) const {
+  std::vector<Entry> out;
+  if (!S_ISDIR(directory.mode)) return at_inode(directory, "not a directory");
+  if (index >= (directory.size + kBlock - 1) / kBlock) return out;
+  ASSIGN_OR_RETURN(const ByteView bytes, block(directory, index));
+  RETURN_IF_ERROR(parse_dirents(bytes, &out));
+  return out;
+}
+
+Result<std::optional<Reader::Entry>> Reader::find(const Inode& directory,
+                                                  std::string_view name) const {
+  uint64_t low = 0;
+  uint64_t high = (directory.size + kBlock - 1) / kBlock;
+  while (low < high) {
+    const uint64_t middle = low + (high - low) / 2;
+    ASSIGN_OR_RETURN(const std::vector<Entry> entries, list_block(directory, middle));
+    if (entries.empty()) return at_inode(directory, "a directory block without entries");
+    if (name < entries.front().name) {
+      high = middle;
+    } else if (name > entries.back().name) {
+      low = middle + 1;
+    } else {
+      const auto it =
+          std::lower_bound(entries.begin(), entries.end(), name,
+                           [](const Entry& e, std::string_view wanted) { return e.name < wanted; });
+      if (it != entries.end() && it->name == name) return *it;
+      return std::nullopt;
+    }
+  }
+  return std::nullopt;
 }
 
 Result<std::string_view> Reader::symlink(const Inode& inode) const {
@@ -190,27 +223,43 @@ Result<Reader::Xattrs> Reader::xattrs(const Inode& inode) const {
   return out;
 }
 
-Result<std::vector<Reader::Extent>> Reader::extents(const Inode& inode) const {
-  std::vector<Extent> out;
+Result<Reader::ChunkTable> Reader::chunk_table(const Inode& inode) const {
+  ChunkTable table;
   if (!S_ISREG(inode.mode)) return at_inode(inode, "not a regular file");
-  if (inode.size == 0) return out;
+  if (inode.size == 0) return table;
   if (inode.layout != Layout::chunk_based || !(inode.u & kChunkIndexes)) {
     return at_inode(inode, "its data is not on a device");
   }
-  const uint32_t bits = (inode.u & kChunkBitsMask) + kBlockBits;
-  const uint64_t count = ((inode.size - 1) >> bits) + 1;
+  table.bits = (inode.u & kChunkBitsMask) + kBlockBits;
+  const uint64_t count = ((inode.size - 1) >> table.bits) + 1;
   if (count > image_.size() / sizeof(ChunkIndex)) return at_inode(inode, "its chunks lie outside");
-  ASSIGN_OR_RETURN(const ByteView table, range(round_up(inode.behind(), sizeof(ChunkIndex)),
-                                               count * sizeof(ChunkIndex), "a chunk table"));
-  for (uint64_t i = 0; i < count; ++i) {
-    const auto chunk = load<ChunkIndex>(table.subspan(i * sizeof(ChunkIndex)));
-    if (chunk.blkaddr == kNullBlock) continue;
-    Extent e{i << bits, 0, chunk.device_id - 1u, chunk.blkaddr};
-    e.length = std::min(uint64_t{1} << bits, inode.size - e.file_offset);
-    if (e.device >= devices_.size() || e.block > devices_[e.device].blocks ||
-        (e.length + kBlock - 1) / kBlock > devices_[e.device].blocks - e.block) {
-      return at_inode(inode, "a chunk lies outside its device");
-    }
+  ASSIGN_OR_RETURN(table.indexes, range(round_up(inode.behind(), sizeof(ChunkIndex)),
+                                        count * sizeof(ChunkIndex), "a chunk table"));
+  return table;
+}
+
+Result<Reader::Run> Reader::chunk(const Inode& inode, const ChunkTable& table, uint64_t i) const {
+  const auto index = load<ChunkIndex>(table.indexes.subspan(i * sizeof(ChunkIndex)));
+  Run run;
+  run.length = std::min(uint64_t{1} << table.bits, inode.size - (i << table.bits));
+  if (index.blkaddr == kNullBlock) return run;
+  run.hole = false;
+  run.device = index.device_id - 1u;
+  run.device_byte = index.blkaddr * kBlock;
+  if (run.device >= devices_.size() || index.blkaddr > devices_[run.device].blocks ||
+      (run.length + kBlock - 1) / kBlock > devices_[run.device].blocks - index.blkaddr) {
+    return at_inode(inode, "a chunk lies outside its device");
+  }
+  return run;
+}
+
+Result<std::vector<Reader::Extent>> Reader::extents(const Inode& inode) const {
+  std::vector<Extent> out;
+  ASSIGN_OR_RETURN(const ChunkTable table, chunk_table(inode));
+  for (uint64_t i = 0; i < table.count(); ++i) {
+    ASSIGN_OR_RETURN(const Run run, chunk(inode, table, i));
+    if (run.hole) continue;
+    const Extent e{i << table.bits, run.length, run.device, run.device_byte / kBlock};
     Extent* last = out.empty() ? nullptr : &out.back();
     if (last != nullptr && last->device == e.device &&
         last->file_offset + last->length == e.file_offset &&
@@ -221,6 +270,36 @@ Result<std::vector<Reader::Extent>> Reader::extents(const Inode& inode) const {
     }
   }
   return out;
+}
+
+Result<Reader::Run> Reader::run_at(const Inode& inode, uint64_t offset, uint64_t want) const {
+  ASSIGN_OR_RETURN(const ChunkTable table, chunk_table(inode));
+  if (offset >= inode.size) return at_inode(inode, "a read behind its end");
+  uint64_t i = offset >> table.bits;
+  ASSIGN_OR_RETURN(Run run, chunk(inode, table, i));
+  const uint64_t skipped = offset - (i << table.bits);
+  run.length -= skipped;
+  run.device_byte += skipped;
+  for (++i; run.length < want && i < table.count(); ++i) {
+    ASSIGN_OR_RETURN(const Run next, chunk(inode, table, i));
+    const bool adjoins =
+        next.hole == run.hole && (run.hole || (next.device == run.device &&
+                                               next.device_byte == run.device_byte + run.length));
+    if (!adjoins) break;
+    run.length += next.length;
+  }
+  run.length = std::min(run.length, want);
+  return run;
+}
+
+Result<uint64_t> Reader::stored_bytes(const Inode& inode) const {
+  ASSIGN_OR_RETURN(const ChunkTable table, chunk_table(inode));
+  uint64_t bytes = 0;
+  for (uint64_t i = 0; i < table.count(); ++i) {
+    ASSIGN_OR_RETURN(const Run run, chunk(inode, table, i));
+    if (!run.hole) bytes += round_up(run.length, kBlock);
+  }
+  return bytes;
 }
 
 }  // namespace pagein::erofs

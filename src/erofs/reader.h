@@ -1,9 +1,11 @@
-// Reads back the EROFS images that writer.h makes: for tests, dumps and
-// `pagein doctor`. Not a general EROFS reader: extended inodes, 4 KiB blocks,
-// uncompressed layouts and chunk indexes only; anything else is `unsupported`.
+// Reads the EROFS images that writer.h makes: for the mount engines that serve
+// them themselves, for tests and dumps. Not a general EROFS reader: extended
+// inodes, 4 KiB blocks, uncompressed layouts and chunk indexes only; anything else
+// is `unsupported`.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -52,6 +54,13 @@ class Reader {
     uint32_t device;  // 0-based
     uint64_t block;   // of the device
   };
+  // What a file's bytes from some offset on are: zeros, or bytes of a device.
+  struct Run {
+    uint64_t length = 0;  // bytes
+    bool hole = true;
+    uint32_t device = 0;       // 0-based
+    uint64_t device_byte = 0;  // where on it
+  };
   using Xattrs = std::vector<std::pair<std::string, std::string_view>>;
 
   // Checks the superblock, its checksum and the device table.
@@ -64,17 +73,34 @@ class Reader {
   Result<Inode> inode(uint64_t nid) const;
   // In stored order, which is checked to ascend; "." and ".." included.
   Result<std::vector<Entry>> list(const Inode& directory) const;
+  // The entries of block `index` of a directory; empty behind the last one.
+  Result<std::vector<Entry>> list_block(const Inode& directory, uint64_t index) const;
+  // By binary search over the blocks.
+  Result<std::optional<Entry>> find(const Inode& directory, std::string_view name) const;
   Result<std::string_view> symlink(const Inode& inode) const;
   Result<Xattrs> xattrs(const Inode& inode) const;  // in stored order
   // Ascending; adjoining chunks are one extent, holes none.
   Result<std::vector<Extent>> extents(const Inode& inode) const;
+  // The longest run from `offset` on, which is in the file, but not more than
+  // `want` bytes (not 0).
+  Result<Run> run_at(const Inode& inode, uint64_t offset, uint64_t want) const;
+  // Bytes of the file that are on a device, rounded up to blocks.
+  Result<uint64_t> stored_bytes(const Inode& inode) const;
 
  private:
   explicit Reader(ByteView image) : image_(image) {}
   Result<ByteView> range(uint64_t offset, uint64_t size, std::string_view what) const;
   // A flat inode's block `index`, cut at its end.
   Result<ByteView> block(const Inode& inode, uint64_t index) const;
-  Status list_block(ByteView block, std::vector<Entry>* out) const;
+  Status parse_dirents(ByteView block, std::vector<Entry>* out) const;
+  struct ChunkTable {
+    unsigned bits = 0;  // a chunk has 2^bits bytes
+    ByteView indexes;
+    uint64_t count() const { return indexes.size() / sizeof(ChunkIndex); }
+  };
+  Result<ChunkTable> chunk_table(const Inode& inode) const;
+  // Chunk `i`, cut at the file's end.
+  Result<Run> chunk(const Inode& inode, const ChunkTable& table, uint64_t i) const;
   // Appends the entry at `offset`; returns its stored size.
   Result<uint64_t> xattr_at(uint64_t offset, uint64_t end, Xattrs* out) const;
 

@@ -1,6 +1,7 @@
 #include "erofs/writer.h"
 
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include <cstdio>
 #include <fstream>
@@ -73,6 +74,52 @@ TEST_P(SampleTest, ReadsBackAsTheTree) {
 }
 
 // The bytes are part of the contract: a change of format changes docs/formats/erofs.md.
+TEST_P(SampleTest, FindsEveryNameAndRunsAsListed) {
+  const tree::Tree tree = GetParam().make();
+  const Bytes image = write_metadata(tree, options_for(tree)).value();
+  const Reader reader = Reader::open(image).value();
+  for (tree::NodeId node = 0; node < tree.node_count(); ++node) {
+    const auto path = tree.path(node);
+    Reader::Inode at = reader.inode(reader.super().root_nid).value();
+    for (size_t begin = 0; begin < path.size();) {
+      const size_t end = std::min(path.find('/', begin), path.size());
+      const auto entry = reader.find(at, path.substr(begin, end - begin)).value();
+      ASSERT_TRUE(entry) << path;
+      at = reader.inode(entry->nid).value();
+      begin = end + 1;
+    }
+    if (S_ISDIR(at.mode)) {
+      EXPECT_FALSE(reader.find(at, "no such name").value());
+      std::vector<std::string_view> names;
+      for (uint64_t block = 0;; ++block) {
+        const auto entries = reader.list_block(at, block).value();
+        if (entries.empty()) break;
+        for (const auto& entry : entries) names.push_back(entry.name);
+      }
+      EXPECT_EQ(names.size(), reader.list(at).value().size());
+    }
+    if (!S_ISREG(at.mode) || at.size == 0) continue;
+    uint64_t stored = 0;
+    uint64_t next = 0;
+    const auto extents = reader.extents(at).value();
+    for (const auto& extent : extents) {
+      if (extent.file_offset > next) {
+        EXPECT_TRUE(reader.run_at(at, next, at.size).value().hole);
+      }
+      const auto run = reader.run_at(at, extent.file_offset, at.size).value();
+      EXPECT_FALSE(run.hole);
+      EXPECT_EQ(run.length, extent.length);
+      EXPECT_EQ(run.device, extent.device);
+      EXPECT_EQ(run.device_byte, extent.block * kBlock);
+      EXPECT_EQ(reader.run_at(at, extent.file_offset + extent.length - 1, 1).value().length, 1u);
+      next = extent.file_offset + extent.length;
+      stored += (extent.length + kBlock - 1) / kBlock * kBlock;
+    }
+    EXPECT_EQ(reader.stored_bytes(at).value(), stored);
+    EXPECT_FALSE(reader.run_at(at, at.size, 1).ok());
+  }
+}
+
 TEST_P(SampleTest, HasTheGoldenDigest) {
   EXPECT_EQ(hex(sha256(write(GetParam().make()))), GetParam().sha256);
 }

@@ -48,14 +48,27 @@ struct ImageSpec {
   // When the kernel has let go of the image's virtual devices for good (after
   // unmount, with the last user): on a serving thread; must not block.
   std::function<void()> on_end;
+  FuseConnectionOptions::Fault fault = FuseConnectionOptions::Fault::none;  // for probes only
 };
 
 // EROFS's and our cap on external devices of one image.
 inline constexpr size_t kMaxDevices = 4096;
 
+// How an image is mounted, as recorded with the mount.
+enum class EngineKind : uint8_t {
+  erofs,       // EROFS on files
+  erofs_loop,  // EROFS on loop devices
+  erofs_flat,  // EROFS on one loop device with everything
+  fuse,        // a FUSE file system
+};
+// "erofs", "erofs-loop", "erofs-loop-flat", "fuse".
+std::string_view engine_kind_name(EngineKind kind);
+std::optional<EngineKind> parse_engine_kind(std::string_view name);
+
 // What a successor needs to adopt the mount, beside the same ImageSpec.
 struct ImageMountState {
-  bool needs_daemon = false;  // has virtual devices
+  bool needs_daemon = false;  // somebody must serve it
+  EngineKind engine = EngineKind::erofs;
   FuseSessionState fuse;
 };
 
@@ -85,9 +98,11 @@ class ImageMount {
 
 // What an engine can do on this machine, found by trying, not by version.
 struct EngineProbe {
+  std::string engine;
   bool usable = false;
-  bool takeover = false;  // a restarted daemon can continue
-  bool direct = false;    // DeviceCaching::direct takes effect
+  bool takeover = false;    // a restarted daemon can continue
+  bool direct = false;      // DeviceCaching::direct takes effect
+  uint64_t fuse_flags = 0;  // INIT flags that the kernel offered
   // A person's account, one fact a line, also where usable.
   std::vector<std::string> findings;
 };
@@ -97,6 +112,8 @@ class Engine {
  public:
   virtual ~Engine() = default;
   virtual std::string_view name() const = 0;
+  // Whether its mounts need the daemon even where every device is local.
+  virtual bool serves_always() const { return false; }
 
   // Mounts at spec.target. May block; not on a serving thread.
   // unsupported: this machine cannot; invalid_argument: spec; corrupt_input: a
@@ -119,10 +136,21 @@ class Engine {
   // disk where metadata files will be. It is kept there, so that a full disk
   // does not look like a kernel that cannot.
   virtual EngineProbe probe(const std::filesystem::path& scratch) = 0;
+
+  // What the last probe() found of every engine that it tried, best first.
+  virtual std::vector<EngineProbe> reports() const { return {}; }
 };
 
 // EROFS on files, its virtual devices over FUSE (kernel >= 6.12). `server` must
 // outlive it.
 std::unique_ptr<Engine> make_erofs_engine(FuseServer& server);
+// The same on loop devices with direct I/O (kernel >= 5.8 and EROFS). `flat`
+// serves each image as one device also where the kernel takes several.
+enum class LoopLayout { best, flat };
+std::unique_ptr<Engine> make_erofs_loop_engine(FuseServer& server,
+                                               LoopLayout layout = LoopLayout::best);
+// A FUSE file system of our own that shows what the EROFS metadata says, for
+// kernels and user namespaces without EROFS.
+std::unique_ptr<Engine> make_fuse_engine(FuseServer& server);
 
 }  // namespace pagein::mount

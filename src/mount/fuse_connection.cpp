@@ -33,7 +33,9 @@ Status check_files(const FuseConnectionOptions& options) {
   return {};
 }
 
-Result<UniqueFd> mount_detached(int fd, const std::string& name) {
+using Users = FuseConnectionOptions::Users;
+
+Result<UniqueFd> mount_detached(int fd, const std::string& name, Users users) {
   ASSIGN_OR_RETURN(FsContext context, FsContext::open("fuse"));
   RETURN_IF_ERROR(context.set_string("source", "pagein:" + name.substr(0, 200)));
   RETURN_IF_ERROR(context.set_string("subtype", "pagein"));
@@ -42,6 +44,11 @@ Result<UniqueFd> mount_detached(int fd, const std::string& name) {
   RETURN_IF_ERROR(context.set_string("user_id", std::to_string(::geteuid())));
   RETURN_IF_ERROR(context.set_string("group_id", std::to_string(::getegid())));
   RETURN_IF_ERROR(context.set_flag("ro"));
+  if (users == Users::everyone) {
+    RETURN_IF_ERROR(context.set_flag("allow_other"));
+    RETURN_IF_ERROR(context.set_flag("default_permissions"));
+    return context.create(MOUNT_ATTR_RDONLY);
+  }
   return context.create(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
                         MOUNT_ATTR_NOEXEC);
 }
@@ -67,13 +74,14 @@ Result<std::unique_ptr<FuseConnection>> FuseConnection::mount(FuseServer& server
   ASSIGN_OR_RETURN(UniqueFd device, open_file("/dev/fuse", O_RDWR | O_NONBLOCK));
   const int fd = device.get();
   const std::string name = options.name;
+  const Users users = options.users;
   const std::shared_ptr<FusePoller> poller = server.poller();
   const uint64_t id = poller->next_id();
   auto session = std::make_shared<FuseSession>(std::move(device), std::move(options),
                                                [poller, id] { poller->rearm(id); });
   std::unique_ptr<FuseConnection> connection(new FuseConnection(poller, session, id));
   // Mount first: an unmounted descriptor polls as an error.
-  ASSIGN_OR_RETURN(connection->mount_, mount_detached(fd, name));
+  ASSIGN_OR_RETURN(connection->mount_, mount_detached(fd, name, users));
   RETURN_IF_ERROR(poller->add(id, session));
   RETURN_IF_ERROR(session->wait_ready(timeout));
   ASSIGN_OR_RETURN(const uint32_t number, connection_number(connection->mount_.get()));

@@ -14,6 +14,7 @@
 
 namespace pagein::mount {
 
+class FuseNodes;
 class FuseSession;
 
 // What a successor needs to go on without INIT, beside the descriptor and the
@@ -47,7 +48,12 @@ enum class FuseCaching {
 struct FuseConnectionOptions {
   std::string name;  // shown as the mount's source
   std::vector<std::shared_ptr<DeviceFile>> files;
-  FuseCaching caching = FuseCaching::none;
+  FuseCaching caching = FuseCaching::none;  // of `files`
+  // Shown instead of `files`.
+  std::shared_ptr<FuseNodes> nodes;
+  // Who may use the mount: our own user, or everyone, by the files' modes; then
+  // device nodes and set-id programs work, too.
+  enum class Users { ourselves, everyone } users = Users::ourselves;
   // Above these the connection's requests wait in the kernel. More than the
   // kernel's own background limit, so that slow reads do not hold up hits.
   uint64_t max_in_flight_reads = 4096;
@@ -61,14 +67,14 @@ struct FuseConnectionOptions {
   enum class Fault { none, short_reads } fault = Fault::none;
 };
 
-// Serves a flat directory of read-only files named "0", "1", ... in the order
-// of options.files. Thread-safe.
-//  F1 Node ids and file handles depend only on a file's place in the list (node
-//     = 2 + place, handle = place), so a successor with the same list
-//     understands the requests of its predecessor.
-//  F2 The mount is never attached to the file system tree: it is reached through
-//     its descriptor only, no mount namespace can copy it, and the connection
-//     lives exactly as long as somebody (EROFS) holds a file of it open.
+// Serves options.nodes, or a flat directory of read-only files named "0", "1", ...
+// in the order of options.files. Thread-safe.
+//  F1 Node ids and file handles depend only on what is shown (of a file its place
+//     in the list), so a successor that shows the same understands the requests
+//     of its predecessor.
+//  F2 A mount of device files is never attached to the file system tree: it is
+//     reached through its descriptor only, no mount namespace can copy it, and the
+//     connection lives exactly as long as somebody (EROFS) holds a file of it open.
 //  F3 Nothing here waits for a request to our own files, except the caller of
 //     functions that say so.
 //  F4 INTERRUPT is refused once (ENOSYS), so that the kernel sends no more: a

@@ -20,6 +20,7 @@ namespace pagein::mount {
 // Newer than 7.38.
 inline constexpr int kFuseNotifyResend = 7;                       // since 7.40
 inline constexpr uint64_t kFuseUniqueResend = uint64_t{1} << 63;  // since 7.40
+inline constexpr uint64_t kFusePassthrough = uint64_t{1} << 37;   // INIT flag, since 7.40
 inline constexpr uint64_t kFuseHasResend = uint64_t{1} << 39;     // INIT flag, since 7.40
 
 // The longest READ we negotiate (256 pages, the kernel's own default limit).

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 
 #include "mount/splice_pipe.h"
 
@@ -18,22 +17,29 @@ namespace {
 // Requests a thread handles for one connection before it looks at the others.
 constexpr int kBatch = 64;
 
-// Nothing ever changes: the kernel need not ask again (seconds).
-constexpr uint64_t kForever = 1u << 30;
-
 // From here on splicing a file costs less CPU than reading and writing it (a
 // third less at 256 KiB; equal at 4 KiB).
 constexpr uint32_t kSpliceFrom = 32 << 10;
 
-constexpr uint64_t kFirstFileNode = FUSE_ROOT_ID + 1;
+// More than a directory listing that the kernel asks for.
+constexpr uint32_t kMaxListing = 64 << 10;
 
 // The session that this thread drains; other threads reply, too.
 thread_local const FuseSession* draining = nullptr;
 
+std::shared_ptr<FuseNodes> nodes_of(const FuseConnectionOptions& options) {
+  if (options.nodes) return options.nodes;
+  return make_device_nodes(
+      options.files, options.caching == FuseCaching::none ? FOPEN_DIRECT_IO : FOPEN_KEEP_CACHE);
+}
+
 }  // namespace
 
 FuseSession::FuseSession(UniqueFd fd, FuseConnectionOptions options, std::function<void()> resume)
-    : fd_(std::move(fd)), options_(std::move(options)), resume_(std::move(resume)) {}
+    : fd_(std::move(fd)),
+      options_(std::move(options)),
+      nodes_(nodes_of(options_)),
+      resume_(std::move(resume)) {}
 
 FuseSession::~FuseSession() = default;
 
@@ -83,9 +89,14 @@ void FuseSession::dispatch(const FuseRequest& request) {
     case FUSE_GETATTR: return getattr(request);
     case FUSE_OPEN: return open(request);
     case FUSE_READ: return read(request);
-    case FUSE_READDIR: return readdir(request);
+    case FUSE_OPENDIR: return open_directory(request);
+    case FUSE_READDIR: return readdir(request, FuseNodes::Listing::names);
+    case FUSE_READDIRPLUS: return readdir(request, FuseNodes::Listing::with_attributes);
     case FUSE_STATFS: return statfs(request);
-    case FUSE_OPENDIR: return reply(request.unique, fuse_open_out{});
+    case FUSE_READLINK: return readlink(request);
+    case FUSE_GETXATTR: return getxattr(request);
+    case FUSE_LISTXATTR: return listxattr(request);
+    case FUSE_LSEEK: return seek(request);
     case FUSE_RELEASE:
     case FUSE_RELEASEDIR:
     case FUSE_DESTROY: return reply_ok(request.unique);
@@ -113,7 +124,7 @@ void FuseSession::init(const FuseRequest& request) {
   const uint64_t offered = in->flags | uint64_t{in->flags2} << 32;
   constexpr uint64_t kWanted = FUSE_ASYNC_READ | FUSE_MAX_PAGES | FUSE_ASYNC_DIO |
                                FUSE_PARALLEL_DIROPS | FUSE_INIT_EXT | kFuseHasResend;
-  const uint64_t flags = offered & kWanted;
+  const uint64_t flags = offered & (kWanted | nodes_->init_flags());
   out.flags = static_cast<uint32_t>(flags);
   out.flags2 = static_cast<uint32_t>(flags >> 32);
   out.max_readahead = std::max(in->max_readahead, kMaxReadBytes);
@@ -134,92 +145,100 @@ void FuseSession::init(const FuseRequest& request) {
 
 // ---- Names and attributes ----
 
-DeviceFile* FuseSession::file_of(uint64_t node) const {
-  if (node < kFirstFileNode || node - kFirstFileNode >= options_.files.size()) return nullptr;
-  return options_.files[static_cast<size_t>(node - kFirstFileNode)].get();
-}
-
-bool FuseSession::attributes(uint64_t node, fuse_attr& out) const {
-  out = {};
-  out.ino = node;
-  out.blksize = 4096;
-  if (node == FUSE_ROOT_ID) {
-    out.mode = S_IFDIR | 0500;
-    out.nlink = 2;
-    return true;
-  }
-  const DeviceFile* file = file_of(node);
-  if (file == nullptr) return false;
-  out.mode = S_IFREG | 0400;
-  out.nlink = 1;
-  out.size = file->size();
-  out.blocks = (out.size + 511) / 512;
-  return true;
-}
-
 void FuseSession::lookup(const FuseRequest& request) {
   Result<std::string_view> name = parse_fuse_name(request);
-  if (!name.ok() || request.node != FUSE_ROOT_ID) return reply_error(request.unique, ENOENT);
-  uint32_t place = 0;
-  const char* end = name->data() + name->size();
-  const auto [stop, error] = std::from_chars(name->data(), end, place);
-  const bool canonical = name->size() == 1 || !name->starts_with('0');
+  if (!name.ok()) return reply_error(request.unique, ENOENT);
   fuse_entry_out out{};
-  out.nodeid = kFirstFileNode + place;
-  if (error != std::errc() || stop != end || !canonical || !attributes(out.nodeid, out.attr)) {
-    return reply_error(request.unique, ENOENT);
-  }
-  out.entry_valid = kForever;
-  out.attr_valid = kForever;
+  const int error = nodes_->lookup(request.node, *name, out);
+  if (error != 0) return reply_error(request.unique, error);
   reply(request.unique, out);
 }
 
 void FuseSession::getattr(const FuseRequest& request) {
   fuse_attr_out out{};
-  if (!attributes(request.node, out.attr)) return reply_error(request.unique, ENOENT);
-  out.attr_valid = kForever;
+  const int error = nodes_->attributes(request.node, out.attr);
+  if (error != 0) return reply_error(request.unique, error);
+  out.attr_valid = kFuseForever;
   reply(request.unique, out);
 }
 
 void FuseSession::open(const FuseRequest& request) {
   Result<fuse_open_in> in = parse_fuse_argument<fuse_open_in>(request);
   if (!in.ok()) return reply_error(request.unique, EINVAL);
-  if (file_of(request.node) == nullptr) return reply_error(request.unique, ENOENT);
   if ((in->flags & O_ACCMODE) != O_RDONLY) return reply_error(request.unique, EROFS);
   fuse_open_out out{};
-  out.fh = request.node - kFirstFileNode;
-  out.open_flags = options_.caching == FuseCaching::none ? FOPEN_DIRECT_IO : FOPEN_KEEP_CACHE;
+  const int error = nodes_->open(request.node, out);
+  if (error != 0) return reply_error(request.unique, error);
   reply(request.unique, out);
 }
 
-void FuseSession::readdir(const FuseRequest& request) {
+void FuseSession::open_directory(const FuseRequest& request) {
+  fuse_open_out out{};
+  const int error = nodes_->open_directory(request.node, out);
+  if (error != 0) return reply_error(request.unique, error);
+  reply(request.unique, out);
+}
+
+void FuseSession::readdir(const FuseRequest& request, FuseNodes::Listing listing) {
   Result<fuse_read_in> in = parse_fuse_argument<fuse_read_in>(request);
-  if (!in.ok() || request.node != FUSE_ROOT_ID) return reply_error(request.unique, EINVAL);
+  if (!in.ok()) return reply_error(request.unique, EINVAL);
+  in->size = std::min(in->size, kMaxListing);
   Bytes out;
-  const size_t room = std::min<size_t>(in->size, 64 << 10);
-  for (uint64_t place = in->offset; place < options_.files.size(); ++place) {
-    const std::string name = std::to_string(place);
-    fuse_dirent entry{};
-    entry.ino = kFirstFileNode + place;
-    entry.off = place + 1;
-    entry.namelen = static_cast<uint32_t>(name.size());
-    entry.type = S_IFREG >> 12;
-    const size_t at = out.size();
-    const size_t size = FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + name.size());
-    if (at + size > room) break;
-    out.resize(at + size);
-    std::memcpy(out.data() + at, &entry, FUSE_NAME_OFFSET);
-    std::memcpy(out.data() + at + FUSE_NAME_OFFSET, name.data(), name.size());
-  }
+  const int error = nodes_->read_directory(request.node, *in, listing, out);
+  if (error != 0) return reply_error(request.unique, error);
   send(request.unique, 0, out);
 }
 
 void FuseSession::statfs(const FuseRequest& request) {
   fuse_statfs_out out{};
-  out.st.files = options_.files.size();
-  out.st.bsize = 4096;
-  out.st.frsize = 4096;
-  out.st.namelen = 255;
+  nodes_->statfs(out.st);
+  reply(request.unique, out);
+}
+
+void FuseSession::readlink(const FuseRequest& request) {
+  std::string_view target;
+  const int error = nodes_->read_link(request.node, target);
+  if (error != 0) return reply_error(request.unique, error);
+  send(request.unique, 0, as_bytes(target));
+}
+
+void FuseSession::getxattr(const FuseRequest& request) {
+  Result<fuse_getxattr_in> in = parse_fuse_argument<fuse_getxattr_in>(request);
+  if (!in.ok()) return reply_error(request.unique, EINVAL);
+  const std::string_view rest = as_text(request.body.subspan(sizeof *in));
+  const size_t end = rest.find('\0');
+  if (end == std::string_view::npos) return reply_error(request.unique, EINVAL);
+  std::string_view value;
+  const int error = nodes_->xattr(request.node, rest.substr(0, end), value);
+  if (error != 0) return reply_error(request.unique, error);
+  reply_xattr(request.unique, in->size, value);
+}
+
+void FuseSession::listxattr(const FuseRequest& request) {
+  Result<fuse_getxattr_in> in = parse_fuse_argument<fuse_getxattr_in>(request);
+  if (!in.ok()) return reply_error(request.unique, EINVAL);
+  std::string names;
+  const int error = nodes_->xattr_names(request.node, names);
+  if (error != 0) return reply_error(request.unique, error);
+  reply_xattr(request.unique, in->size, names);
+}
+
+void FuseSession::reply_xattr(uint64_t unique, uint32_t room, std::string_view value) {
+  if (room == 0) {
+    fuse_getxattr_out out{};
+    out.size = static_cast<uint32_t>(value.size());
+    return reply(unique, out);
+  }
+  if (value.size() > room) return reply_error(unique, ERANGE);
+  send(unique, 0, as_bytes(value));
+}
+
+void FuseSession::seek(const FuseRequest& request) {
+  Result<fuse_lseek_in> in = parse_fuse_argument<fuse_lseek_in>(request);
+  if (!in.ok()) return reply_error(request.unique, EINVAL);
+  fuse_lseek_out out{};
+  const int error = nodes_->seek(request.node, in->offset, in->whence, out.offset);
+  if (error != 0) return reply_error(request.unique, error);
   reply(request.unique, out);
 }
 
@@ -228,16 +247,15 @@ void FuseSession::statfs(const FuseRequest& request) {
 void FuseSession::read(const FuseRequest& request) {
   Result<fuse_read_in> in = parse_fuse_argument<fuse_read_in>(request);
   if (!in.ok() || in->size > kMaxReadBytes) return reply_error(request.unique, EINVAL);
-  DeviceFile* file = file_of(request.node);
-  if (file == nullptr) return reply_error(request.unique, EBADF);
-  const uint64_t size = file->size();
-  if (in->offset >= size || in->size == 0) return reply_ok(request.unique);  // end of file
-  const uint32_t length = static_cast<uint32_t>(std::min<uint64_t>(in->size, size - in->offset));
+  const std::optional<uint64_t> size = nodes_->file_size(request.node);
+  if (!size) return reply_error(request.unique, EBADF);
+  if (in->offset >= *size || in->size == 0) return reply_ok(request.unique);  // end of file
+  const uint32_t length = static_cast<uint32_t>(std::min<uint64_t>(in->size, *size - in->offset));
 
   reads_.fetch_add(1, std::memory_order_relaxed);
   in_flight_.fetch_add(1);
   in_flight_bytes_.fetch_add(length);
-  file->read(in->offset, ReadReply(shared_from_this(), request.unique, length));
+  nodes_->read(request.node, in->offset, ReadReply(shared_from_this(), request.unique, length));
 }
 
 bool FuseSession::over_cap() const {
@@ -305,7 +323,7 @@ bool FuseSession::splice_file(uint64_t unique, uint32_t length, int fd, uint64_t
 void FuseSession::finish_error(uint64_t unique, uint32_t length, int error) {
   read_errors_.fetch_add(1, std::memory_order_relaxed);
   read_done(length);
-  reply_error(unique, error);
+  reply_error(unique, nodes_->read_error(error));
 }
 
 bool FuseSession::send_pieces(uint64_t unique, int error, std::span<const ByteView> pieces) {

@@ -8,6 +8,7 @@
 
 #include "base/mutex.h"
 #include "mount/fuse_connection.h"
+#include "mount/fuse_nodes.h"
 #include "mount/fuse_protocol.h"
 
 namespace pagein::mount {
@@ -62,13 +63,15 @@ class FuseSession : public ReadSink, public std::enable_shared_from_this<FuseSes
   void getattr(const FuseRequest& request);
   void open(const FuseRequest& request);
   void read(const FuseRequest& request);
-  void readdir(const FuseRequest& request);
+  void open_directory(const FuseRequest& request);
+  void readdir(const FuseRequest& request, FuseNodes::Listing listing);
   void statfs(const FuseRequest& request);
-
-  // The file of a node id; nullptr where there is none.
-  DeviceFile* file_of(uint64_t node) const;
-  // False where there is no such node.
-  bool attributes(uint64_t node, fuse_attr& out) const;
+  void readlink(const FuseRequest& request);
+  void getxattr(const FuseRequest& request);
+  void listxattr(const FuseRequest& request);
+  void seek(const FuseRequest& request);
+  // An attribute's value or names, or only their size where the caller asks for it.
+  void reply_xattr(uint64_t unique, uint32_t room, std::string_view value);
 
   template <typename T>
   void reply(uint64_t unique, const T& payload) {
@@ -92,6 +95,7 @@ class FuseSession : public ReadSink, public std::enable_shared_from_this<FuseSes
 
   const UniqueFd fd_;
   const FuseConnectionOptions options_;
+  const std::shared_ptr<FuseNodes> nodes_;
   const std::function<void()> resume_;
 
   std::atomic<uint64_t> in_flight_{0};

@@ -16,9 +16,11 @@
 #include <condition_variable>
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <mutex>
 #include <thread>
 
+#include "erofs/reader.h"
 #include "mount/engine.h"
 #include "mount/probe_image.h"
 
@@ -26,6 +28,24 @@
   if (::geteuid() != 0) GTEST_SKIP() << "needs root to mount"
 
 namespace pagein::mount::testing {
+
+struct EngineFactory {
+  std::string name;
+  std::function<std::unique_ptr<Engine>(FuseServer&)> make;
+  DeviceCaching caching = DeviceCaching::direct;
+};
+inline void PrintTo(const EngineFactory& factory, std::ostream* out) { *out << factory.name; }
+
+inline std::unique_ptr<Engine> loop_engine(FuseServer& server) {
+  return make_erofs_loop_engine(server);
+}
+inline std::unique_ptr<Engine> flat_engine(FuseServer& server) {
+  return make_erofs_loop_engine(server, LoopLayout::flat);
+}
+
+inline std::string factory_name(const ::testing::TestParamInfo<EngineFactory>& info) {
+  return info.param.name;
+}
 
 inline constexpr std::chrono::milliseconds kPatience = std::chrono::seconds(20);
 
@@ -46,35 +66,42 @@ class TestDevice : public DeviceFile {
  public:
   enum class Mode { inline_reply, other_thread, hold, fail, drop, short_reply, long_reply };
 
-  TestDevice(uint64_t seed, uint64_t size) : seed_(seed), size_(size) {}
-  // With content of its own, padded to whole blocks.
-  explicit TestDevice(Bytes content) : seed_(0), content_(std::move(content)) {
-    content_.resize((content_.size() + 4095) / 4096 * 4096);
-    size_ = content_.size();
+  TestDevice(uint64_t seed, uint64_t size) : core_(std::make_shared<Core>()) {
+    core_->seed = seed;
+    core_->size = size;
   }
+  // With content of its own, padded to whole blocks.
+  explicit TestDevice(Bytes content) : core_(std::make_shared<Core>()) {
+    content.resize((content.size() + 4095) / 4096 * 4096);
+    core_->size = content.size();
+    core_->content = std::move(content);
+  }
+  // Perhaps on the answering thread, whose reply was the last to hold a session
+  // with this device.
   ~TestDevice() override {
     {
-      std::lock_guard lock(mutex_);
-      stopping_ = true;
+      std::lock_guard lock(core_->mutex);
+      core_->stopping = true;
     }
-    changed_.notify_all();
+    core_->changed.notify_all();
+    if (answerer_.get_id() == std::this_thread::get_id()) answerer_.detach();
     if (answerer_.joinable()) answerer_.join();
   }
 
-  uint64_t size() const override { return size_; }
+  uint64_t size() const override { return core_->size; }
 
   void read(uint64_t offset, ReadReply reply) override {
     ++reads;
     if (on_read) on_read();
-    std::unique_lock lock(mutex_);
-    switch (mode_) {
+    std::unique_lock lock(core_->mutex);
+    switch (core_->mode) {
       case Mode::inline_reply: lock.unlock(); return reply.data(bytes(offset, reply.length()));
       case Mode::other_thread:
-        if (!answerer_.joinable()) answerer_ = std::thread([this] { answer_all(); });
+        if (!answerer_.joinable()) answerer_ = std::thread(answer_all, core_);
         [[fallthrough]];
       case Mode::hold:
-        waiting_.push_back({offset, std::move(reply)});
-        changed_.notify_all();
+        core_->waiting.push_back({offset, std::move(reply)});
+        core_->changed.notify_all();
         return;
       case Mode::fail: return reply.error(ENXIO);
       case Mode::drop: return;
@@ -84,36 +111,30 @@ class TestDevice : public DeviceFile {
   }
 
   void set_mode(Mode mode) {
-    std::lock_guard lock(mutex_);
-    mode_ = mode;
+    std::lock_guard lock(core_->mutex);
+    core_->mode = mode;
   }
   // Whether `count` held reads are there within the patience.
   bool wait_for_held(size_t count) {
-    std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, kPatience, [&] { return waiting_.size() >= count; });
+    std::unique_lock lock(core_->mutex);
+    return core_->changed.wait_for(lock, kPatience, [&] { return core_->waiting.size() >= count; });
   }
   size_t held() {
-    std::lock_guard lock(mutex_);
-    return waiting_.size();
+    std::lock_guard lock(core_->mutex);
+    return core_->waiting.size();
   }
   // Answers what is held; what comes from now on is answered inline.
   void release() {
     std::deque<Held> held;
     {
-      std::lock_guard lock(mutex_);
-      mode_ = Mode::inline_reply;
-      held.swap(waiting_);
+      std::lock_guard lock(core_->mutex);
+      core_->mode = Mode::inline_reply;
+      held.swap(core_->waiting);
     }
     for (Held& h : held) h.reply.data(bytes(h.offset, h.reply.length()));
   }
 
-  Bytes bytes(uint64_t offset, size_t length) const {
-    if (content_.empty()) return pattern(seed_, offset, length);
-    Bytes out(length);
-    const size_t have = offset < size_ ? std::min<size_t>(length, size_ - offset) : 0;
-    std::copy_n(content_.begin() + static_cast<std::ptrdiff_t>(offset), have, out.begin());
-    return out;
-  }
+  Bytes bytes(uint64_t offset, size_t length) const { return core_->bytes(offset, length); }
 
   std::atomic<uint64_t> reads{0};
   std::function<void()> on_read;  // set before mounting
@@ -123,30 +144,42 @@ class TestDevice : public DeviceFile {
     uint64_t offset;
     ReadReply reply;
   };
+  // What the answering thread needs, also when the device is gone.
+  struct Core {
+    uint64_t seed = 0;
+    uint64_t size = 0;
+    Bytes content;
+    std::mutex mutex;
+    std::condition_variable changed;
+    Mode mode = Mode::inline_reply;
+    bool stopping = false;
+    std::deque<Held> waiting;
+
+    Bytes bytes(uint64_t offset, size_t length) const {
+      if (content.empty()) return pattern(seed, offset, length);
+      Bytes out(length);
+      const size_t have = offset < size ? std::min<size_t>(length, size - offset) : 0;
+      std::copy_n(content.begin() + static_cast<std::ptrdiff_t>(offset), have, out.begin());
+      return out;
+    }
+  };
   // Last in, first out, so that answers come in another order than requests.
-  void answer_all() {
-    std::unique_lock lock(mutex_);
-    while (!stopping_) {
-      if (mode_ != Mode::other_thread || waiting_.empty()) {
-        changed_.wait(lock);
+  static void answer_all(const std::shared_ptr<Core>& core) {
+    std::unique_lock lock(core->mutex);
+    while (!core->stopping) {
+      if (core->mode != Mode::other_thread || core->waiting.empty()) {
+        core->changed.wait(lock);
         continue;
       }
-      Held held = std::move(waiting_.back());
-      waiting_.pop_back();
+      Held held = std::move(core->waiting.back());
+      core->waiting.pop_back();
       lock.unlock();
-      held.reply.data(bytes(held.offset, held.reply.length()));
+      held.reply.data(core->bytes(held.offset, held.reply.length()));
       lock.lock();
     }
   }
 
-  const uint64_t seed_;
-  uint64_t size_;
-  Bytes content_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  Mode mode_ = Mode::inline_reply;
-  bool stopping_ = false;
-  std::deque<Held> waiting_;
+  const std::shared_ptr<Core> core_;
   std::thread answerer_;
 };
 
@@ -161,11 +194,13 @@ class TestImage {
  public:
   explicit TestImage(size_t devices, const std::string& id = "test")
       : TestImage(layers(devices), id) {}
-  TestImage(std::vector<std::vector<tar::Entry>> layers, const std::string& id)
+  TestImage(std::vector<std::vector<tar::Entry>> layers, const std::string& id,
+            const tree::MergeOptions& options = {})
       : dir_(TempDir::make("pagein-mount-", "/var/tmp").value()), id_(id) {
     EXPECT_TRUE(make_dirs(target()).ok());
-    const Result<Bytes> metadata = probe_image(std::move(layers));
+    const Result<Bytes> metadata = probe_image(std::move(layers), options);
     EXPECT_TRUE(metadata.ok());
+    metadata_ = *metadata;
     EXPECT_TRUE(replace_file(dir_.path() / "metadata", *metadata).ok());
   }
   ~TestImage() { (void)unmount(target(), UnmountMode::lazy); }
@@ -173,6 +208,10 @@ class TestImage {
   std::filesystem::path target() const { return dir_.path() / "mnt"; }
   std::filesystem::path dir() const { return dir_.path(); }
   std::filesystem::path file(size_t i) const { return target() / file_name(i); }
+
+  uint64_t device_bytes(size_t i) const {
+    return erofs::Reader::open(metadata_)->devices()[i].blocks * 4096;
+  }
 
   ImageSpec spec(std::vector<ImageDevice> devices) const {
     ImageSpec spec;
@@ -203,6 +242,7 @@ class TestImage {
 
   TempDir dir_;
   const std::string id_;
+  Bytes metadata_;
 };
 
 // The file's bytes, or the errno.

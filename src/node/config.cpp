@@ -206,11 +206,17 @@ Status read_all(Section root, Config* config) {
   store.number("max_percent", 1, 100,
                [&](int64_t v) { config->store.max_percent = static_cast<unsigned>(v); });
   RETURN_IF_ERROR(store.finish());
-  Section mount = root.section("mount");
-  mount.number("threads", 1, 64,
-               [&](int64_t v) { config->mount.threads = static_cast<unsigned>(v); });
-  mount.flag("buffered", &config->mount.buffered);
-  RETURN_IF_ERROR(mount.finish());
+  Section section = root.section("mount");
+  using mount::EngineChoice;
+  section.text("engine", one_of<EngineChoice>(&config->mount.engine,
+                                              {{"auto", EngineChoice::automatic},
+                                               {"erofs", EngineChoice::erofs},
+                                               {"erofs-loop", EngineChoice::erofs_loop},
+                                               {"fuse", EngineChoice::fuse}}));
+  section.number("threads", 1, 64,
+                 [&](int64_t v) { config->mount.threads = static_cast<unsigned>(v); });
+  section.flag("buffered", &config->mount.buffered);
+  RETURN_IF_ERROR(section.finish());
   return root.finish();
 }
 

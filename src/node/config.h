@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "mount/engine_set.h"
 
 namespace pagein::node {
 
@@ -57,6 +58,7 @@ struct Config {
   } store;
 
   struct {
+    mount::EngineChoice engine = mount::EngineChoice::automatic;
     unsigned threads = 2;   // that serve FUSE requests
     bool buffered = false;  // cache device files too: more memory, more read-ahead
   } mount;

@@ -31,6 +31,7 @@ background = false
 startup_pack = false
 prefetch_flights = 4
 [mount]
+engine = "erofs-loop"
 threads = 4
 )")
                             .value();
@@ -44,6 +45,7 @@ threads = 4
   EXPECT_FALSE(config.fetch.startup_pack);
   EXPECT_EQ(config.fetch.prefetch_flights, 4u);
   EXPECT_EQ(config.mount.threads, 4u);
+  EXPECT_EQ(config.mount.engine, mount::EngineChoice::erofs_loop);
 }
 
 TEST(Config, AnEmptyPathOfCredentialsIsTheDefault) {

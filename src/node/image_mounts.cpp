@@ -204,7 +204,10 @@ Result<std::filesystem::path> ImageMounts::pin_chain(Chain& chain, const PinRequ
     generation = std::max(generation, mounted.record.generation + 1);
     if (mounted.mount != nullptr && !mounted.unmounted) newest = &mounted;
   }
-  if (newest == nullptr || (all_local && newest->record.state.needs_daemon)) {
+  const auto is_virtual = [](const MountRecord& record) {
+    return std::find(record.local.begin(), record.local.end(), false) != record.local.end();
+  };
+  if (newest == nullptr || (all_local && is_virtual(newest->record))) {
     if (!chain.merged) RETURN_IF_ERROR(merge(chain, pagers, request.remote_below));
     MountRecord record;
     record.generation = generation;
@@ -466,6 +469,7 @@ void ImageMounts::mount_again(Chain& chain, std::vector<MountRecord> records,
   std::vector<MountRecord> planned = records;
   for (MountRecord& record : planned) {
     record.state = {};
+    record.state.needs_daemon = engine_.serves_always();
     for (size_t i = 0; i < pagers.size(); ++i) {
       record.local[i] = pagers[i]->layer().complete();
       if (!record.local[i]) record.state.needs_daemon = true;

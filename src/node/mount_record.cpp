@@ -20,6 +20,7 @@ json to_json(const MountRecord& mount) {
           {"local", mount.local},
           {"holders", mount.holders},
           {"needs_daemon", mount.state.needs_daemon},
+          {"engine", mount::engine_kind_name(mount.state.engine)},
           {"fuse",
            {{"protocol_minor", mount.state.fuse.protocol_minor},
             {"init_flags", mount.state.fuse.init_flags},
@@ -67,6 +68,12 @@ Result<MountRecord> parse_mount(const json& value, size_t layers) {
   const json* needs = member(value, "needs_daemon");
   if (needs == nullptr || !needs->is_boolean()) return corrupt("\"needs_daemon\" is missing");
   mount.state.needs_daemon = needs->get<bool>();
+  if (const json* engine = member(value, "engine"); engine != nullptr) {  // since 0.2
+    const auto kind =
+        engine->is_string() ? mount::parse_engine_kind(engine->get<std::string>()) : std::nullopt;
+    if (!kind) return corrupt("\"engine\" names none that is known");
+    mount.state.engine = *kind;
+  }
   const json* fuse = member(value, "fuse");
   if (fuse == nullptr) return corrupt("\"fuse\" is missing");
   ASSIGN_OR_RETURN(const uint64_t minor, number(member(*fuse, "protocol_minor"), UINT32_MAX));

@@ -15,6 +15,7 @@ ImageRecord sample() {
   first.local = {true, false};
   first.holders = {"snapshot-4", "manual-7"};
   first.state.needs_daemon = true;
+  first.state.engine = mount::EngineKind::fuse;
   first.state.fuse.protocol_minor = 41;
   first.state.fuse.init_flags = UINT64_MAX;
   first.state.fuse.connection = 77;
@@ -32,6 +33,7 @@ TEST(MountRecord, RoundTrip) {
   EXPECT_EQ(format_image_record(*parsed), text);
   EXPECT_EQ(parsed->mounts[0].holders, sample().mounts[0].holders);
   EXPECT_EQ(parsed->mounts[0].state.fuse.init_flags, UINT64_MAX);
+  EXPECT_EQ(parsed->mounts[0].state.engine, mount::EngineKind::fuse);
   EXPECT_EQ(parsed->mounts[1].local, (std::vector<bool>{true, true}));
 }
 
@@ -68,6 +70,20 @@ TEST(MountRecord, RefusesWhatDoesNotFit) {
   EXPECT_TRUE(refused("\"generation\": 5", "\"generation\": -5"));
   EXPECT_TRUE(refused("\"connection\": 77", "\"connection\": 77777777777"));
   EXPECT_TRUE(refused("\"needs_daemon\": true", "\"needs_daemon\": 1"));
+  EXPECT_TRUE(refused("\"engine\": \"fuse\"", "\"engine\": \"ext4\""));
+  EXPECT_TRUE(refused("\"engine\": \"fuse\"", "\"engine\": 3"));
+}
+
+TEST(MountRecord, ARecordOfTheTimeOfOneEngineIsErofs) {
+  std::string text = format_image_record(sample());
+  for (const std::string line : {"   \"engine\": \"fuse\",\n", "   \"engine\": \"erofs\",\n"}) {
+    const size_t at = text.find(line);
+    ASSERT_NE(at, std::string::npos) << text;
+    text.erase(at, line.size());
+  }
+  const auto parsed = parse_image_record(text);
+  ASSERT_TRUE(parsed.ok()) << parsed.error().message;
+  EXPECT_EQ(parsed->mounts[0].state.engine, mount::EngineKind::erofs);
 }
 
 }  // namespace

@@ -76,7 +76,9 @@ Status Node::open_mounts(std::vector<mount::StoredFd> fds) {
   mount::FuseServer::Options server_options;
   server_options.threads = config_.mount.threads;
   ASSIGN_OR_RETURN(fuse_server_, mount::FuseServer::start(server_options));
-  engine_ = parts_.make_engine(*fuse_server_);
+  engine_ = parts_.make_engine
+                ? parts_.make_engine(*fuse_server_)
+                : std::make_unique<mount::EngineSet>(*fuse_server_, config_.mount.engine);
   const std::filesystem::path scratch = config_.root / "probe";
   RETURN_IF_ERROR(make_dirs(scratch, 0700));
   probe_ = engine_->probe(scratch);
@@ -84,8 +86,10 @@ Status Node::open_mounts(std::vector<mount::StoredFd> fds) {
     log::info("mount engine", {{"engine", engine_->name()}, {"finding", finding}});
   }
   if (!probe_.usable) {
-    log::error("no mount engine works on this kernel: every image is loaded the ordinary way",
-               {{"engine", engine_->name()}});
+    log::error(
+        "no mount engine works here, or not the one that the configuration names: every "
+        "image is loaded the ordinary way",
+        {{"engine", engine_->name()}});
   }
   ImageMountsOptions options;
   options.root = config_.root;

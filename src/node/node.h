@@ -37,8 +37,7 @@ inline constexpr const char* kSnapshotHolder = "snapshot-";
 
 // What tests replace.
 struct NodeParts {
-  std::function<std::unique_ptr<mount::Engine>(mount::FuseServer&)> make_engine =
-      mount::make_erofs_engine;
+  std::function<std::unique_ptr<mount::Engine>(mount::FuseServer&)> make_engine;  // else by config
   std::function<Result<std::shared_ptr<registry::ImageSource>>(
       const registry::Location&, const std::shared_ptr<registry::Session>&)>
       open_source = registry::open_source;
@@ -109,7 +108,9 @@ class Node : public snapshotter::RemoteBackend {
   Layers& layers() { return *layers_; }
   Evictor& evictor() { return *evictor_; }
   net::Client& client() { return session_->client(); }
-  const mount::EngineProbe& probe() const { return probe_; }
+  const mount::EngineProbe& probe() const { return probe_; }  // of the engine chosen
+  std::vector<mount::EngineProbe> engine_reports() const { return engine_->reports(); }
+  bool keeps_descriptors() const { return fd_store_.available(); }
 
   // Removes layers whose images are gone, and evicts what no mount needs until
   // layers take at most `max_bytes` (default: the configured limit).

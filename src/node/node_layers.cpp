@@ -93,7 +93,8 @@ Status Node::load_served(Served& served, registry::ImageSource& source,
 // The reason why the layer of this Prepare is not served; "" with *id set
 // where it is.
 std::string Node::why_not(const snapshotter::LayerRequest& request, std::string* id) {
-  if (!probe_.usable) return "no mount engine works on this kernel (see pagein doctor)";
+  if (!probe_.usable)
+    return "the mount engine '" + probe_.engine + "' does not work here (see pagein doctor)";
   const std::string image_ref = label(request.labels, kImageRef);
   const auto manifest = oci::Digest::parse(label(request.labels, kManifestDigest));
   const auto layer_digest = oci::Digest::parse(label(request.labels, kLayerDigest));

@@ -62,7 +62,8 @@ Result<std::shared_ptr<Node::Served>> Node::load_manual(const std::string& locat
 
 Status Node::mount_image(const std::string& location_text, const std::filesystem::path& dir) {
   if (!probe_.usable) {
-    return Error(Code::unsupported, "no mount engine works on this kernel (see pagein doctor)");
+    return Error(Code::unsupported,
+                 "the mount engine '" + probe_.engine + "' does not work here (see pagein doctor)");
   }
   std::error_code error;
   if (!std::filesystem::is_directory(dir, error)) {

@@ -1,14 +1,12 @@
-#include "mount/erofs_probe.h"
+#include "mount/image_probe.h"
 
 #include <fcntl.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 
-#include "mount/fs_context.h"
 #include "mount/probe_image.h"
 
 namespace pagein::mount {
@@ -61,32 +59,36 @@ struct Bench {
   }
 };
 
-// Reads through a mount on `connection`'s devices, then unmounts.
-Result<int> read_over_faulty_fuse(FuseServer& server, const Bench& bench) {
-  FuseConnectionOptions options;
-  options.name = "probe";
-  options.files = {std::make_shared<ProbeDevice>()};
-  options.fault = FuseConnectionOptions::Fault::short_reads;
-  ASSIGN_OR_RETURN(std::unique_ptr<FuseConnection> connection,
-                   FuseConnection::mount(server, std::move(options)));
-  const UniqueFd devices = connection->take_mount();
-  ASSIGN_OR_RETURN(FsContext context, FsContext::open("erofs"));
-  RETURN_IF_ERROR(context.set_path("source", bench.metadata()));
-  RETURN_IF_ERROR(
-      context.set_string("device", "/proc/self/fd/" + std::to_string(devices.get()) + "/0"));
-  RETURN_IF_ERROR(context.set_flag("directio"));
-  RETURN_IF_ERROR(context.set_flag("ro"));
-  ASSIGN_OR_RETURN(UniqueFd mount, context.create(MOUNT_ATTR_RDONLY));
-  return read_back("/proc/self/fd/" + std::to_string(mount.get()) + "/file");
+ImageSpec probe_spec(const Bench& bench, std::shared_ptr<DeviceFile> device,
+                     DeviceCaching caching) {
+  ImageSpec spec;
+  spec.id = "probe";
+  spec.metadata = bench.metadata();
+  spec.devices = {ImageDevice::virtual_file(std::move(device))};
+  spec.target = bench.target();
+  spec.caching = caching;
+  return spec;
 }
 
-void probe_short_reads(FuseServer& server, const Bench& bench, EngineProbe& out) {
-  Result<int> error = read_over_faulty_fuse(server, bench);
-  if (!error.ok()) {
-    out.findings.push_back("short reads: not tried: " + error.error().message);
-  } else if (*error == EILSEQ) {
+void unmount_now(ImageMount& image) {
+  if (!image.unmount(UnmountMode::normal).ok()) (void)image.unmount(UnmountMode::lazy);
+}
+
+void probe_short_reads(Engine& engine, const Bench& bench, DeviceCaching caching,
+                       EngineProbe& out) {
+  ImageSpec spec = probe_spec(bench, std::make_shared<ProbeDevice>(), caching);
+  spec.fault = FuseConnectionOptions::Fault::short_reads;
+  Result<std::unique_ptr<ImageMount>> image = engine.mount(std::move(spec));
+  if (!image.ok()) {
+    out.findings.push_back("short reads: not tried: " + image.error().message);
+    return;
+  }
+  const int error = read_back(bench.file());
+  unmount_now(**image);
+  if (error == EILSEQ) {
     out.findings.push_back(
-        "short device reads come out as zeros on this kernel; answers here are never short");
+        "a short device read comes out as zeros or cut on this kernel; answers here are never "
+        "short");
   } else {
     out.findings.push_back("a short device read is an error to the reader, not zeros");
   }
@@ -94,15 +96,9 @@ void probe_short_reads(FuseServer& server, const Bench& bench, EngineProbe& out)
 
 // Whether everything that must hold does; findings say what was seen.
 bool probe_mount(Engine& engine, const Bench& bench, DeviceCaching caching, EngineProbe& out) {
-  const std::string mode = caching == DeviceCaching::direct ? "directio" : "buffered";
+  const std::string mode = caching == DeviceCaching::direct ? "direct" : "buffered";
   auto device = std::make_shared<ProbeDevice>();
-  ImageSpec spec;
-  spec.id = "probe";
-  spec.metadata = bench.metadata();
-  spec.devices = {ImageDevice::virtual_file(device)};
-  spec.target = bench.target();
-  spec.caching = caching;
-  Result<std::unique_ptr<ImageMount>> image = engine.mount(spec);
+  Result<std::unique_ptr<ImageMount>> image = engine.mount(probe_spec(bench, device, caching));
   if (!image.ok()) {
     out.findings.push_back(mode + ": " + image.error().message);
     return false;
@@ -112,6 +108,7 @@ bool probe_mount(Engine& engine, const Bench& bench, DeviceCaching caching, Engi
   device->failing = false;
   const int recovered = read_back(bench.file());
   out.takeover = out.takeover || (*image)->state().fuse.can_resend();
+  out.fuse_flags |= (*image)->state().fuse.init_flags;
   const Status unmounted = (*image)->unmount(UnmountMode::normal);
   if (!unmounted.ok()) {
     (void)(*image)->unmount(UnmountMode::lazy);
@@ -134,18 +131,23 @@ bool probe_mount(Engine& engine, const Bench& bench, DeviceCaching caching, Engi
 
 }  // namespace
 
-EngineProbe probe_erofs(Engine& engine, FuseServer& server, const std::filesystem::path& scratch) {
+EngineProbe probe_engine(Engine& engine, const std::filesystem::path& scratch,
+                         std::span<const DeviceCaching> modes) {
   EngineProbe out;
+  out.engine = engine.name();
   Result<Bench> bench = Bench::make(scratch);
   if (!bench.ok()) {
     out.findings.push_back(bench.error().message);
     return out;
   }
-  const bool buffered = probe_mount(engine, *bench, DeviceCaching::buffered, out);
-  out.direct = probe_mount(engine, *bench, DeviceCaching::direct, out);
-  out.usable = buffered || out.direct;
+  for (const DeviceCaching mode : modes) {
+    const bool works = probe_mount(engine, *bench, mode, out);
+    out.usable = out.usable || works;
+    if (mode == DeviceCaching::direct) out.direct = works;
+  }
   if (!out.usable) return out;
-  probe_short_reads(server, *bench, out);
+  const auto mode = out.direct ? DeviceCaching::direct : DeviceCaching::buffered;
+  probe_short_reads(engine, *bench, mode, out);
   out.findings.push_back(out.takeover
                              ? "a restarted daemon can take mounts over (FUSE_NOTIFY_RESEND)"
                              : "no takeover: a restart of the daemon ends reads in flight with EIO "
