@@ -1,10 +1,13 @@
 """Layers that are one long zstd frame, as most encoders write them: indexed as they are, and paged in from the middle."""
 
 import errno
+import json
+import subprocess
 
 import pytest
 
-from testbed import Containerd, CorruptByte, FaultProxy, Registry, lazy, wait_until
+from images import oci_layout
+from testbed import Containerd, CorruptByte, FaultProxy, Registry, lazy, push_image, wait_until
 from testbed.fixtures import require
 from testbed.pagein import Pagein
 from testbed.pageind import Pageind
@@ -29,7 +32,7 @@ def by_zstd(registry, repository, base, folder):
     return push_with_zstd_layers(registry, repository, base, folder, lambda tar: zstd(tar, "-3"))
 
 
-def by_skopeo(registry, repository, base, folder):
+def by_skopeo(registry, repository, base, _folder):
     """What containers/image (podman, buildah, skopeo) and, by the same library, BuildKit make."""
     ref = registry.ref(repository)
     run_command(["skopeo", "--insecure-policy", "copy", "--dest-compress-format", "zstd", "--dest-tls-verify=false",
@@ -68,14 +71,41 @@ def test_an_image_starts_from_long_frames(registry, images, encode, tmp_path):
         port = free_port()
         container = containerd.run_detached(accelerated, snapshotter="pagein", env={"PORT": port})
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/"), 90, f"{accelerated} answers")
-        fetched = pageind.metric('pagein_fetch_bytes_total{class="demand"}')
-        assert 0 < fetched < 0.8 * report["layer_bytes"]
+        fetched = pageind.metric("pagein_fetch_bytes_total")
+        assert 0 < fetched < 0.9 * report["layer_bytes"]
         containerd.pull(ref)
         with containerd.mounted_image(ref) as plain, \
                 containerd.mounted_image(accelerated, snapshotter="pagein") as mounted:
             assert differences(plain, mounted) == []
         assert pageind.metric("pagein_verify_failures_total") == 0
         containerd.kill(container)
+
+
+def test_zstd_chunked_needs_no_checkpoints(registry, images, tmp_path):
+    """Frames by file, and a table of contents in skippable frames.
+
+    skopeo 1.9 leaves the tars' ends out and the diffIDs as they were, so that no client takes its image: the layers are
+    its own, the config is made anew.
+    """
+    chunked = tmp_path / "chunked"
+    run_command(["skopeo", "--insecure-policy", "copy", "--dest-compress", "--dest-compress-format", "zstd:chunked",
+                 f"oci:{images('small')}:latest", f"dir:{chunked}"], timeout=600)
+    layout, layers = oci_layout.Layout(tmp_path / "layout"), []
+    for layer in json.loads((chunked / "manifest.json").read_text())["layers"]:
+        blob = chunked / layer["digest"].removeprefix("sha256:")
+        tar = subprocess.run(["zstd", "-q", "-d", "-c", blob], capture_output=True, check=True).stdout
+        layers.append(oci_layout.Layer(blob, LAYER_TYPE + "zstd", oci_layout.bytes_digest(tar)))
+    layout.add_image("latest", layers, {})
+    push_image(layout.folder, "latest", registry, "chunked")
+    ref = registry.ref("chunked")
+    report = convert(ref)
+    assert {layer["outcome"] for layer in report["layers"]} == {"indexed"}
+    for layer in lazy.layers_of(registry, "chunked"):
+        _, size, head = lazy.index_of(layer)
+        assert size == head
+    assert Pagein().json("check", ref, report["destination"])["same"]
+    with Pageind({"trust": {"repositories": [registry.address + "/*"]}}) as pageind:
+        assert (lazy.mount(pageind, report["destination"]) / "www/index.html").read_bytes()
 
 
 def push_files(registry, repository, tmp_path, encode):
