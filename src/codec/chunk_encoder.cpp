@@ -100,6 +100,7 @@ CheckpointKind chunk_kind(Encoding encoding) {
     case Encoding::identity: return CheckpointKind::identity;
     case Encoding::gzip: return CheckpointKind::member_start;
     case Encoding::zstd: return CheckpointKind::frame_start;
+    case Encoding::zstd_blocks: break;  // not made of chunks
   }
   return CheckpointKind::identity;
 }
