@@ -54,23 +54,38 @@ Status mount_bind(const std::filesystem::path& path, const std::filesystem::path
   return attach_mount(tree.get(), target);
 }
 
-// One option for each lower where the kernel takes that (>= 6.8, no escaping),
-// else the joined, escaped list.
-Status set_lowers(FsContext& context, const OverlaySpec& spec) {
-  Status status = context.set_path("lowerdir+", spec.lowers.front());
-  if (status.ok()) {
-    for (size_t i = 1; i < spec.lowers.size(); ++i) {
-      RETURN_IF_ERROR(context.set_path("lowerdir+", spec.lowers[i]));
+// How the lowers are told: one option for each (>= 6.8, no escaping), or as one
+// joined, escaped list.
+enum class LowerStyle { each, joined };
+
+Status set_lowers(FsContext& context, const OverlaySpec& spec, LowerStyle style) {
+  if (style == LowerStyle::each) {
+    for (const auto& lower : spec.lowers) {
+      RETURN_IF_ERROR(context.set_path("lowerdir+", lower));
     }
     return {};
   }
-  if (status.error().sys_errno != EINVAL) return status;
   std::string joined;
   for (const auto& lower : spec.lowers) {
     if (!joined.empty()) joined += ':';
     joined += escape_overlay_path(lower);
   }
   return context.set_string("lowerdir", joined);
+}
+
+// A mount in no tree. A kernel that does not know an option says EINVAL, some
+// (before 6.5) only when the file system is created.
+Result<UniqueFd> create_overlay(const OverlaySpec& spec, LowerStyle style) {
+  ASSIGN_OR_RETURN(FsContext context, FsContext::open("overlay"));
+  RETURN_IF_ERROR(context.set_string("source", "overlay"));
+  RETURN_IF_ERROR(set_lowers(context, spec, style));
+  if (spec.features.index_off) RETURN_IF_ERROR(context.set_string("index", "off"));
+  if (spec.features.userxattr) RETURN_IF_ERROR(context.set_flag("userxattr"));
+  if (!spec.upper.empty()) {
+    RETURN_IF_ERROR(context.set_path("upperdir", spec.upper));
+    RETURN_IF_ERROR(context.set_path("workdir", spec.work));
+  }
+  return context.create(spec.upper.empty() ? MOUNT_ATTR_RDONLY : 0);
 }
 
 }  // namespace
@@ -119,17 +134,12 @@ Status mount_overlay(const OverlaySpec& spec, const std::filesystem::path& targe
   if (spec.upper.empty() && spec.lowers.size() == 1) {
     return mount_bind(spec.lowers.front(), target, MOUNT_ATTR_RDONLY);
   }
-  ASSIGN_OR_RETURN(FsContext context, FsContext::open("overlay"));
-  RETURN_IF_ERROR(context.set_string("source", "overlay"));
-  RETURN_IF_ERROR(set_lowers(context, spec));
-  if (spec.features.index_off) RETURN_IF_ERROR(context.set_string("index", "off"));
-  if (spec.features.userxattr) RETURN_IF_ERROR(context.set_flag("userxattr"));
-  if (!spec.upper.empty()) {
-    RETURN_IF_ERROR(context.set_path("upperdir", spec.upper));
-    RETURN_IF_ERROR(context.set_path("workdir", spec.work));
+  Result<UniqueFd> mount = create_overlay(spec, LowerStyle::each);
+  if (!mount.ok() && mount.error().sys_errno == EINVAL) {
+    mount = create_overlay(spec, LowerStyle::joined);
   }
-  ASSIGN_OR_RETURN(UniqueFd mount, context.create(spec.upper.empty() ? MOUNT_ATTR_RDONLY : 0));
-  return attach_mount(mount.get(), target);
+  if (!mount.ok()) return mount.error();
+  return attach_mount(mount->get(), target);
 }
 
 }  // namespace pagein::mount
