@@ -23,6 +23,7 @@
 #include "node/manual_record.h"
 #include "node/trust.h"
 #include "registry/image_store.h"
+#include "registry/memory_credentials.h"
 #include "registry/session.h"
 #include "snapshotter/remote_backend.h"
 #include "store/layer_store.h"
@@ -91,6 +92,8 @@ class Node : public snapshotter::RemoteBackend {
   fetch::Background& background() { return *background_; }
   Layers& layers() { return *layers_; }
   net::Client& client() { return session_->client(); }
+  // Credentials that were handed over; in memory until the daemon ends.
+  registry::MemoryCredentials& credentials() { return *handed_over_; }
   const mount::EngineProbe& probe() const { return probe_; }
 
   // For an orderly stop: no more background work, everything durable. Mounts
@@ -151,6 +154,8 @@ class Node : public snapshotter::RemoteBackend {
   mount::FdStore fd_store_;
   mount::EngineProbe probe_;
   std::unique_ptr<store::LayerStore> store_;
+  const std::shared_ptr<registry::MemoryCredentials> handed_over_ =
+      std::make_shared<registry::MemoryCredentials>();
   std::shared_ptr<registry::Session> session_;
   std::unique_ptr<fetch::Context> context_;
   std::unique_ptr<Layers> layers_;
