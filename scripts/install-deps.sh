@@ -12,7 +12,7 @@ build=(build-essential cmake ninja-build ccache pkg-config git
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   libsqlite3-dev libssl-dev libzstd-dev zlib1g-dev libisal-dev libxxhash-dev libre2-dev
   libcurl4-openssl-dev nlohmann-json3-dev libcli11-dev libspdlog-dev
-  libtomlplusplus-dev libexpected-dev libcpp-httplib-dev libsystemd-dev
+  libtomlplusplus-dev libyaml-cpp-dev libexpected-dev libcpp-httplib-dev libsystemd-dev
   libgtest-dev libgmock-dev libdeflate-dev)
 run=(containerd runc docker-registry skopeo umoci debootstrap busybox-static
   erofs-utils e2fsprogs patchelf iproute2 ethtool attr libcap2-bin curl pigz zstd

@@ -35,6 +35,8 @@ struct RegistryFlags {
   bool plain_http = false;
   std::string ca_file;
   std::string docker_config;
+  std::string plugin_config;
+  std::string plugin_bin_dir;
   void add_to(CLI::App* command);
   // `locations`: references whose hosts --plain-http covers.
   Result<std::shared_ptr<registry::Session>> open(const std::vector<std::string>& locations) const;

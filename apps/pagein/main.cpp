@@ -5,7 +5,7 @@
 #include "apps/pagein/commands.h"
 #include "base/log.h"
 #include "oci/reference.h"
-#include "registry/docker_config.h"
+#include "registry/credential_sources.h"
 #include "registry/image_store.h"
 
 namespace pagein::cli {
@@ -18,6 +18,13 @@ void RegistryFlags::add_to(CLI::App* command) {
   command->add_option(
       "--docker-config", docker_config,
       "Docker's config.json with credentials (default: $DOCKER_CONFIG or ~/.docker)");
+  CLI::Option* plugins =
+      command->add_option("--credential-provider-config", plugin_config,
+                          "kubelet's CredentialProviderConfig: plugins that give credentials");
+  CLI::Option* folder = command->add_option("--credential-provider-bin-dir", plugin_bin_dir,
+                                            "Folder with those plugins");
+  plugins->needs(folder);
+  folder->needs(plugins);
 }
 
 Result<std::shared_ptr<registry::Session>> RegistryFlags::open(
@@ -34,12 +41,11 @@ Result<std::shared_ptr<registry::Session>> RegistryFlags::open(
     tls->ca_file = ca_file;
     options.tls = std::move(tls);
   }
-  const std::filesystem::path config = docker_config.empty()
-                                           ? registry::DockerConfigCredentials::default_path()
-                                           : std::filesystem::path(docker_config);
-  if (!config.empty()) {
-    options.credentials = std::make_shared<registry::DockerConfigCredentials>(config);
-  }
+  options.credentials = registry::make_credentials({.handed_over = nullptr,
+                                                    .docker_config = docker_config,
+                                                    .files = {},
+                                                    .plugin_config = plugin_config,
+                                                    .plugin_bin_dir = plugin_bin_dir});
   return registry::Session::create(std::move(options));
 }
 

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/guard.h"
+#include "control/credentials.h"
 #include "control/status.h"
 
 namespace pagein::control {
@@ -139,6 +140,16 @@ class Server::Impl {
     control_.Get("/v1/declines", [this](const httplib::Request&, httplib::Response& response) {
       response.set_content(declines_json(node_), kJson);
     });
+    control_.Get("/v1/credentials", [this](const httplib::Request&, httplib::Response& response) {
+      response.set_content(credentials_json(node_), kJson);
+    });
+    control_.Put("/v1/credentials", [this](const httplib::Request& request, httplib::Response& r) {
+      answer(r, put_credentials(node_, request.body));
+    });
+    control_.Post("/v1/credentials/remove",
+                  [this](const httplib::Request& request, httplib::Response& r) {
+                    answer(r, remove_credentials(node_, request.body));
+                  });
     control_.Get("/metrics", [this](const httplib::Request&, httplib::Response& response) {
       response.set_content(metrics_text(node_), "text/plain; version=0.0.4");
     });

@@ -144,7 +144,27 @@ Status read_registry(Section section, Config* config) {
     return into_path(&config->registry.docker_config)(path);
   });
   section.text("ca_file", into_text(&config->registry.ca_file));
-  return section.finish();
+  section.texts("credential_files", [&](const std::string& path) {
+    return into_path(&config->registry.credential_files.emplace_back())(path);
+  });
+  const auto optional_path = [](std::filesystem::path* out) {
+    return [out](const std::string& path) -> Status {
+      if (path.empty()) return {};  // the default, written out
+      return into_path(out)(path);
+    };
+  };
+  section.text("credential_provider_config",
+               optional_path(&config->registry.credential_provider_config));
+  section.text("credential_provider_bin_dir",
+               optional_path(&config->registry.credential_provider_bin_dir));
+  RETURN_IF_ERROR(section.finish());
+  if (config->registry.credential_provider_config.empty() !=
+      config->registry.credential_provider_bin_dir.empty()) {
+    return Error(Code::corrupt_input,
+                 "registry.credential_provider_config and registry.credential_provider_bin_dir "
+                 "need each other");
+  }
+  return {};
 }
 
 Status read_fetch(Section section, Config* config) {

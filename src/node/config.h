@@ -39,6 +39,10 @@ struct Config {
   struct {
     std::set<std::string> plain_http;     // hosts reached without TLS, beside loopback
     std::filesystem::path docker_config;  // empty: $DOCKER_CONFIG or ~/.docker/config.json
+    std::vector<std::filesystem::path> credential_files;  // more of that form
+    // kubelet's credential provider plugins; both or neither.
+    std::filesystem::path credential_provider_config;
+    std::filesystem::path credential_provider_bin_dir;
     std::string ca_file;
   } registry;
 

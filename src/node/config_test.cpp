@@ -53,6 +53,19 @@ TEST(Config, AnEmptyPathOfCredentialsIsTheDefault) {
   EXPECT_FALSE(parse_config("[registry]\ndocker_config = \"config.json\"").ok());
 }
 
+TEST(Config, CredentialPluginsNeedTheirFolder) {
+  const auto both = parse_config(R"([registry]
+credential_files = ["/var/lib/kubelet/config.json"]
+credential_provider_config = "/etc/plugins.yaml"
+credential_provider_bin_dir = "/usr/lib/plugins"
+)");
+  ASSERT_TRUE(both.ok()) << both.error().message;
+  EXPECT_EQ(both->registry.credential_files.front(), "/var/lib/kubelet/config.json");
+  EXPECT_EQ(both->registry.credential_provider_bin_dir, "/usr/lib/plugins");
+  EXPECT_FALSE(parse_config("[registry]\ncredential_provider_config = \"/etc/x.yaml\"").ok());
+  EXPECT_FALSE(parse_config("[registry]\ncredential_files = [\"config.json\"]").ok());
+}
+
 TEST(Config, ErrorsNameLineAndKey) {
   auto message = [](std::string_view text) { return parse_config(text).error().message; };
   EXPECT_EQ(message("\nroot = 5"), "line 2: root must be a text");

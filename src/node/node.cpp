@@ -4,7 +4,7 @@
 
 #include "base/guard.h"
 #include "base/log.h"
-#include "registry/docker_config.h"
+#include "registry/credential_sources.h"
 
 namespace pagein::node {
 
@@ -57,12 +57,12 @@ Status Node::open_registry() {
   options.client->set_class_bandwidth(net::Priority::background,
                                       config_.fetch.background_bytes_per_second);
   options.plain_http = config_.registry.plain_http;
-  const std::filesystem::path docker_config =
-      config_.registry.docker_config.empty() ? registry::DockerConfigCredentials::default_path()
-                                             : config_.registry.docker_config;
-  if (!docker_config.empty()) {
-    options.credentials = std::make_shared<registry::DockerConfigCredentials>(docker_config);
-  }
+  options.credentials =
+      registry::make_credentials({.handed_over = handed_over_,
+                                  .docker_config = config_.registry.docker_config,
+                                  .files = config_.registry.credential_files,
+                                  .plugin_config = config_.registry.credential_provider_config,
+                                  .plugin_bin_dir = config_.registry.credential_provider_bin_dir});
   if (!config_.registry.ca_file.empty()) {
     auto tls = std::make_shared<net::TlsOptions>();
     tls->ca_file = config_.registry.ca_file;

@@ -26,6 +26,7 @@
 #include "node/startup_packs.h"
 #include "node/trust.h"
 #include "registry/image_store.h"
+#include "registry/memory_credentials.h"
 #include "registry/session.h"
 #include "snapshotter/remote_backend.h"
 #include "store/layer_store.h"
@@ -108,6 +109,8 @@ class Node : public snapshotter::RemoteBackend {
   Layers& layers() { return *layers_; }
   Evictor& evictor() { return *evictor_; }
   net::Client& client() { return session_->client(); }
+  // Credentials that were handed over; in memory until the daemon ends.
+  registry::MemoryCredentials& credentials() { return *handed_over_; }
   const mount::EngineProbe& probe() const { return probe_; }  // of the engine chosen
   std::vector<mount::EngineProbe> engine_reports() const { return engine_->reports(); }
   bool keeps_descriptors() const { return fd_store_.available(); }
@@ -182,6 +185,8 @@ class Node : public snapshotter::RemoteBackend {
   mount::FdStore fd_store_;
   mount::EngineProbe probe_;
   std::unique_ptr<store::LayerStore> store_;
+  const std::shared_ptr<registry::MemoryCredentials> handed_over_ =
+      std::make_shared<registry::MemoryCredentials>();
   std::shared_ptr<registry::Session> session_;
   std::unique_ptr<fetch::Context> context_;
   std::unique_ptr<Layers> layers_;

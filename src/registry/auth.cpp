@@ -107,7 +107,7 @@ void Authenticator::authorize(const AuthTarget& target, Completion done) {
   }
   // Nothing known of this registry: ask without, and learn from its refusal.
   if (!known) return done(std::move(header));
-  fetch(target, *known, target.scope, std::move(done));
+  fetch(target, *known, target.scope, Choice::same, std::move(done));
 }
 
 Result<Authenticator::Known> Authenticator::choose(const AuthTarget& target, const Refusal& refusal,
@@ -147,14 +147,16 @@ Result<Authenticator::Known> Authenticator::choose(const AuthTarget& target, con
 }
 
 void Authenticator::refresh(const AuthTarget& target, const Refusal& refusal, Completion done) {
+  const Key key = key_of(target);
   std::string scope = target.scope;
   Result<Known> known = choose(target, refusal, &scope);
   if (!known.ok()) return done(known.error());
   std::string newer;
+  bool exhausted = false;
   {
     MutexLock lock(mutex_);
     known_[target.origin] = *known;
-    const auto token = tokens_.find(key_of(target));
+    const auto token = tokens_.find(key);
     if (token != tokens_.end()) {
       // Somebody else has refreshed since that request left.
       if (token->second.header != refusal.used && token->second.expires > scheduler_->now()) {
@@ -163,21 +165,42 @@ void Authenticator::refresh(const AuthTarget& target, const Refusal& refusal, Co
         tokens_.erase(token);
       }
     }
+    const auto last = last_.find(key);
+    exhausted = newer.empty() && refusal.earlier > 0 && last != last_.end() &&
+                refusal.earlier >= last->second.candidates;
+  }
+  if (exhausted || refusal.earlier >= kMaxRefusals) {
+    return done(unauthenticated(target, "access denied" + tried(key)));
   }
   if (!newer.empty()) return done(std::move(newer));
-  fetch(target, *known, scope,
-        [target, used = refusal.used, done = std::move(done)](Result<std::string> header) {
-          if (header.ok() && *header == used) {
-            header = Result<std::string>(unauthenticated(
-                target, used.empty() ? "access denied, and no credentials are known; log in first"
-                                     : "the registry refuses these credentials"));
+  const Choice choice = refusal.earlier > 0    ? Choice::next
+                        : refusal.used.empty() ? Choice::same
+                                               : Choice::same_anew;
+  fetch(target, *known, scope, choice,
+        [self = shared_from_this(), target, refusal = Refusal(refusal),
+         done = std::move(done)](Result<std::string> header) mutable {
+          if (!header.ok() || *header != refusal.used) return done(std::move(header));
+          if (header->empty()) {
+            return done(
+                unauthenticated(target, "access denied, and no credentials are known for it"));
           }
-          done(std::move(header));
+          // What was refused is all that these credentials give.
+          ++refusal.earlier;
+          self->refresh(target, refusal, std::move(done));
         });
 }
 
+std::string Authenticator::tried(const Key& key) const {
+  MutexLock lock(mutex_);
+  const auto it = last_.find(key);
+  if (it == last_.end() || it->second.sources.empty()) {
+    return ", and no credentials are known for it";
+  }
+  return " to " + it->second.sources;
+}
+
 void Authenticator::fetch(const AuthTarget& target, const Known& known, const std::string& scope,
-                          Completion done) {
+                          Choice choice, Completion done) {
   const Key key = key_of(target);
   {
     MutexLock lock(mutex_);
@@ -187,16 +210,38 @@ void Authenticator::fetch(const AuthTarget& target, const Known& known, const st
     flight.scope = scope;
     flight.known = known;
     flight.target = target;
+    flight.choice = choice;
   }
-  if (credentials_ == nullptr) return with_credentials(key, target, Credentials());
-  worker_.post([self = shared_from_this(), key, target] {
-    self->with_credentials(key, target, self->credentials_->get(target.name));
+  if (credentials_ == nullptr) return with_credentials(key, std::vector<Credentials>());
+  worker_.post([self = shared_from_this(), key, choice, name = target.name] {
+    if (choice == Choice::same_anew) self->credentials_->forget(name);
+    self->with_credentials(key, self->credentials_->get(name));
   });
 }
 
-void Authenticator::with_credentials(const Key& key, const AuthTarget& target,
-                                     Result<Credentials> credentials) {
+void Authenticator::with_credentials(const Key& key, Result<std::vector<Credentials>> credentials) {
   if (!credentials.ok()) return complete(key, credentials.error());
+  {
+    MutexLock lock(mutex_);
+    Flight& flight = flights_[key];
+    flight.candidates = *std::move(credentials);
+    if (flight.candidates.empty()) flight.candidates.emplace_back();
+    if (last_.size() >= kMaxTokens) last_.clear();
+    Last& last = last_[key];
+    last.candidates = flight.candidates.size();
+    last.sources.clear();
+    for (const Credentials& candidate : flight.candidates) {
+      if (candidate.empty()) continue;
+      last.sources += (last.sources.empty() ? "" : ", ") +
+                      (candidate.source.empty() ? "the login given" : candidate.source);
+    }
+    flight.candidate =
+        (last.candidate + (flight.choice == Choice::next ? 1 : 0)) % flight.candidates.size();
+  }
+  try_candidate(key);
+}
+
+void Authenticator::try_candidate(const Key& key) {
   Flight flight;
   {
     MutexLock lock(mutex_);
@@ -204,20 +249,35 @@ void Authenticator::with_credentials(const Key& key, const AuthTarget& target,
     flight.scope = mine.scope;
     flight.known = mine.known;
     flight.target = mine.target;
+    flight.candidates = {mine.candidates[mine.candidate]};
+    flight.candidate = mine.candidate;
+    last_[key].candidate = mine.candidate;
   }
-  if (flight.known.scheme == "basic") {
-    if (credentials->username.empty()) {
-      return complete(key, unauthenticated(target,
-                                           "the registry wants a login, and no "
-                                           "credentials are known for it"));
-    }
-    return complete(key, Token{basic_header(*credentials), scheduler_->now() + kBasicLifetime});
+  if (flight.known.scheme != "basic") return request_token(key, flight);
+  const Credentials& credentials = flight.candidates.front();
+  if (credentials.username.empty()) {
+    return turned_down(key, unauthenticated(flight.target,
+                                            "the registry wants a login, and no "
+                                            "credentials are known for it"));
   }
-  request_token(key, flight, *credentials);
+  complete(key, Token{basic_header(credentials), scheduler_->now() + kBasicLifetime,
+                      credentials.source, flight.candidate});
 }
 
-void Authenticator::request_token(const Key& key, const Flight& flight,
-                                  const Credentials& credentials) {
+void Authenticator::turned_down(const Key& key, Error why) {
+  bool more = false;
+  {
+    MutexLock lock(mutex_);
+    Flight& flight = flights_[key];
+    more = ++flight.tried < flight.candidates.size();
+    if (more) flight.candidate = (flight.candidate + 1) % flight.candidates.size();
+  }
+  if (more) return try_candidate(key);
+  complete(key, std::move(why));
+}
+
+void Authenticator::request_token(const Key& key, const Flight& flight) {
+  const Credentials& credentials = flight.candidates.front();
   net::Request request;
   request.tls = flight.target.tls;
   request.deadline = net::Clock::now() + kTokenTimeout;
@@ -236,15 +296,15 @@ void Authenticator::request_token(const Key& key, const Flight& flight,
       request.headers.add("Authorization", basic_header(credentials));
     }
   }
-  collect_response(
-      *client_, std::move(request), kMaxTokenAnswer,
-      [self = shared_from_this(), key, realm = flight.known.realm](Result<net::Response> response) {
-        self->on_token(key, realm, std::move(response));
-      });
+  collect_response(*client_, std::move(request), kMaxTokenAnswer,
+                   [self = shared_from_this(), key, flight](Result<net::Response> response) {
+                     self->on_token(key, flight, std::move(response));
+                   });
 }
 
-void Authenticator::on_token(const Key& key, const std::string& realm,
-                             Result<net::Response> response) {
+void Authenticator::on_token(const Key& key, const Flight& flight, Result<net::Response> response) {
+  const std::string& realm = flight.known.realm;
+  const Credentials& credentials = flight.candidates.front();
   const std::string from = "token service " + realm.substr(0, realm.find('?'));
   if (!response.ok()) {
     // A slow token service is no reason to give up for good.
@@ -253,19 +313,24 @@ void Authenticator::on_token(const Key& key, const std::string& realm,
     return complete(key, error);
   }
   const int status = response->head.status;
+  if (status == 400 || status == 401 || status == 403) {
+    return turned_down(
+        key, Error(Code::unauthenticated,
+                   from + " answered " + std::to_string(status) +
+                       (credentials.empty() ? tried(key)
+                                            : tried(key) + "; are the credentials right?")));
+  }
   if (status != 200) {
-    const bool refused = status == 400 || status == 401 || status == 403;
-    return complete(key, Error(refused ? Code::unauthenticated
-                                       : (is_retryable_status(status) ? Code::unavailable
-                                                                      : Code::failed_precondition),
-                               from + " answered " + std::to_string(status) +
-                                   (refused ? "; are the credentials right?" : "")));
+    return complete(
+        key, Error(is_retryable_status(status) ? Code::unavailable : Code::failed_precondition,
+                   from + " answered " + std::to_string(status)));
   }
   Result<TokenAnswer> answer = parse_token_answer(as_bytes(response->body));
   if (!answer.ok()) return complete(key, answer.error().with_context(from));
   const auto margin =
       std::min<std::chrono::seconds>(std::chrono::seconds(30), answer->lifetime / 10);
-  complete(key, Token{"Bearer " + answer->token, scheduler_->now() + answer->lifetime - margin});
+  complete(key, Token{"Bearer " + answer->token, scheduler_->now() + answer->lifetime - margin,
+                      credentials.source, flight.candidate});
 }
 
 void Authenticator::complete(const Key& key, Result<Token> token) {

@@ -34,7 +34,13 @@ struct Refusal {
   int status = 401;                     // or 403
   std::string used;                     // the Authorization value that was sent
   std::vector<std::string> challenges;  // its WWW-Authenticate fields
+  // Refusals of this very request before this one. Each further one moves on
+  // to the next of several credentials.
+  unsigned earlier = 0;
 };
+
+// Refusals of one request after which a caller need not ask for a refresh.
+inline constexpr unsigned kMaxRefusals = 16;
 
 // Thread-safe. Nothing blocks except the two *_blocking calls, which are not
 // for the net thread. Tokens are cached per scope and renewed before they
@@ -66,31 +72,51 @@ class Authenticator : public std::enable_shared_from_this<Authenticator> {
   struct Token {
     std::string header;
     net::Clock::time_point expires;
+    std::string source;    // of the credentials behind it; "" for anonymous
+    size_t candidate = 0;  // which of several
   };
+  // Of several credentials; same_anew: they may have changed where they come from.
+  enum class Choice { same, same_anew, next };
   struct Flight {
     std::vector<Completion> waiting;
     std::string scope;  // asked for: the server's, where it named one
     Known known;
     AuthTarget target;
+    std::vector<Credentials> candidates;  // never empty: anonymous is one
+    size_t candidate = 0;
+    size_t tried = 0;
+    Choice choice = Choice::same;
   };
   using Key = std::string;
 
   static Key key_of(const AuthTarget& target) { return target.origin + " " + target.scope; }
   Result<Known> choose(const AuthTarget& target, const Refusal& refusal, std::string* scope);
   // Joins or starts the flight of that key.
-  void fetch(const AuthTarget& target, const Known& known, const std::string& scope,
+  void fetch(const AuthTarget& target, const Known& known, const std::string& scope, Choice choice,
              Completion done);
-  void with_credentials(const Key& key, const AuthTarget& target, Result<Credentials> credentials);
-  void request_token(const Key& key, const Flight& flight, const Credentials& credentials);
-  void on_token(const Key& key, const std::string& realm, Result<net::Response> response);
+  void with_credentials(const Key& key, Result<std::vector<Credentials>> credentials);
+  // Tries the flight's candidate.
+  void try_candidate(const Key& key);
+  void request_token(const Key& key, const Flight& flight);
+  void on_token(const Key& key, const Flight& flight, Result<net::Response> response);
+  // The candidate was turned down: the next one, or the end.
+  void turned_down(const Key& key, Error why);
+  // " to SOURCES", or that there are no credentials.
+  std::string tried(const Key& key) const;
   void complete(const Key& key, Result<Token> token);
 
   const std::shared_ptr<net::Client> client_;
   const std::shared_ptr<Scheduler> scheduler_;
   const std::shared_ptr<CredentialProvider> credentials_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   std::map<std::string, Known> known_ GUARDED_BY(mutex_);  // by origin
   std::map<Key, Token> tokens_ GUARDED_BY(mutex_);
+  struct Last {  // used for a key
+    size_t candidate = 0;
+    size_t candidates = 1;
+    std::string sources;  // of all of them, for messages
+  };
+  std::map<Key, Last> last_ GUARDED_BY(mutex_);
   std::map<Key, Flight> flights_ GUARDED_BY(mutex_);
   TaskThread worker_;  // reads credentials
 };

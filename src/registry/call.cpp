@@ -28,8 +28,8 @@ std::optional<std::chrono::seconds> retry_after_of(const net::Response& response
   return parse_retry_after(value == nullptr ? "" : *value, ::time(nullptr));
 }
 
-Refusal refusal_of(const net::Response& response, const std::string& used) {
-  Refusal out{.status = response.head.status, .used = used, .challenges = {}};
+Refusal refusal_of(const net::Response& response, const std::string& used, unsigned earlier) {
+  Refusal out{.status = response.head.status, .used = used, .challenges = {}, .earlier = earlier};
   for (const std::string_view field : response.head.headers.find_all("WWW-Authenticate")) {
     out.challenges.emplace_back(field);
   }
@@ -91,7 +91,7 @@ Result<net::Response> Caller::run(const CallSpec& spec) const {
   AuthTarget target = target_;
   if (!spec.scope.empty()) target.scope = spec.scope;
   Result<std::string> header = session_->auth().authorize_blocking(target);
-  bool refreshed = false;
+  unsigned refusals = 0;
   for (int failures = 1;; ++failures) {
     std::optional<std::chrono::seconds> retry_after;
     Error why(Code::internal, "");
@@ -104,14 +104,17 @@ Result<net::Response> Caller::run(const CallSpec& spec) const {
         const int status = response->head.status;
         const bool refused = status == 401 || status == 403;
         if (!refused && !is_retryable_status(status)) return response;
-        why = error_of_response(doing(spec), status, response->body);
-        if (refused && !refreshed && !response->head.other_origin) {
-          refreshed = true;
-          header = session_->auth().refresh_blocking(target, refusal_of(*response, *header));
-          if (header.ok()) continue;
+        retry_after = retry_after_of(*response);
+        why = error_of_response(doing(spec), status, response->body, retry_after);
+        if (refused && !response->head.other_origin) {
+          header =
+              session_->auth().refresh_blocking(target, refusal_of(*response, *header, refusals++));
+          if (header.ok()) {
+            --failures;
+            continue;
+          }
           why = Error(header.error().code, why.message + ": " + header.error().message);
         }
-        retry_after = retry_after_of(*response);
       } else {
         why = response.error();
       }

@@ -8,6 +8,7 @@
 #include "base/mutex.h"
 #include "oci/json.h"
 #include "registry/base64.h"
+#include "registry/credential_helper.h"
 
 namespace pagein::registry {
 
@@ -78,11 +79,15 @@ Result<DockerConfig> DockerConfig::parse(ByteView json) {
   return out;
 }
 
-Credentials DockerConfig::find(std::string_view name) const {
+std::vector<Credentials> DockerConfig::find(std::string_view name) const {
+  std::vector<Credentials> out;
   for (std::string_view key = name;;) {
-    if (const auto it = auths_.find(key); it != auths_.end()) return it->second;
+    if (const auto it = auths_.find(key); it != auths_.end()) {
+      out.push_back(it->second);
+      out.back().source = it->first;
+    }
     const size_t slash = key.rfind('/');
-    if (slash == std::string_view::npos) return {};
+    if (slash == std::string_view::npos) return out;
     key = key.substr(0, slash);
   }
 }
@@ -116,27 +121,54 @@ std::filesystem::path DockerConfigCredentials::default_path() {
   return {};
 }
 
-Result<Credentials> DockerConfigCredentials::get(std::string_view name) {
-  if (file_.empty()) return Credentials();
+Status DockerConfigCredentials::reload() {
   MutexLock lock(state_->mutex);
   struct stat st;
   if (::stat(file_.c_str(), &st) != 0) {
-    if (errno == ENOENT || errno == ENOTDIR) return Credentials();
-    return errno_error(errno, "look at " + file_.string());
+    if (errno != ENOENT && errno != ENOTDIR) return errno_error(errno, "look at " + file_.string());
+    state_->loaded = false;
+    state_->config = DockerConfig();
+    return {};
   }
   const bool same = state_->loaded && state_->mtime_sec == st.st_mtim.tv_sec &&
                     state_->mtime_nsec == st.st_mtim.tv_nsec && state_->size == st.st_size;
-  if (!same) {
-    ASSIGN_OR_RETURN(const std::string text, read_file(file_, kMaxConfigFile));
-    Result<DockerConfig> config = DockerConfig::parse(as_bytes(text));
-    if (!config.ok()) return config.error().with_context(file_.string());
-    state_->config = *std::move(config);
-    state_->loaded = true;
-    state_->mtime_sec = st.st_mtim.tv_sec;
-    state_->mtime_nsec = st.st_mtim.tv_nsec;
-    state_->size = st.st_size;
+  if (same) return {};
+  ASSIGN_OR_RETURN(const std::string text, read_file(file_, kMaxConfigFile));
+  Result<DockerConfig> config = DockerConfig::parse(as_bytes(text));
+  if (!config.ok()) return config.error().with_context(file_.string());
+  state_->config = *std::move(config);
+  state_->loaded = true;
+  state_->mtime_sec = st.st_mtim.tv_sec;
+  state_->mtime_nsec = st.st_mtim.tv_nsec;
+  state_->size = st.st_size;
+  return {};
+}
+
+Result<std::vector<Credentials>> DockerConfigCredentials::get(std::string_view name) {
+  if (file_.empty()) return std::vector<Credentials>();
+  RETURN_IF_ERROR(reload());
+  DockerConfig config;
+  {
+    MutexLock lock(state_->mutex);
+    config = state_->config;
   }
-  return state_->config.find(name);
+  std::vector<Credentials> out;
+  std::optional<Error> failed;
+  const std::string_view host = name.substr(0, name.find('/'));
+  if (const std::string helper = config.helper(name); !helper.empty()) {
+    Result<Credentials> found = ask_credential_helper(helper, host);
+    if (!found.ok()) {
+      failed = found.error().with_context(file_.string());
+    } else if (!found->empty()) {
+      out.push_back(*std::move(found));
+    }
+  }
+  for (Credentials& found : config.find(name)) {
+    found.source = "the login for " + found.source + " in " + file_.string();
+    out.push_back(std::move(found));
+  }
+  if (out.empty() && failed) return *std::move(failed);
+  return out;
 }
 
 }  // namespace pagein::registry

@@ -19,8 +19,9 @@ class DockerConfig {
   // cannot be decoded is an error too: silence would look like a bad password.
   static Result<DockerConfig> parse(ByteView json);
 
-  // The entry with the longest key that is `name` or a prefix of it at a '/'.
-  Credentials find(std::string_view name) const;
+  // The entries whose key is `name` or a prefix of it at a '/', longest first.
+  // Their `source` is the key.
+  std::vector<Credentials> find(std::string_view name) const;
   // The helper that the file names for the host of `name` (credHelpers, else
   // credsStore); "" if none. Not run here.
   std::string helper(std::string_view name) const;
@@ -32,17 +33,19 @@ class DockerConfig {
 };
 
 // Reads the file anew whenever its modification time or size changes, so that
-// `docker login` takes effect without a restart.
+// `docker login` takes effect without a restart. What a helper has (credHelpers,
+// credsStore) comes before what stands in the file.
 class DockerConfigCredentials : public CredentialProvider {
  public:
   explicit DockerConfigCredentials(std::filesystem::path file);
   ~DockerConfigCredentials() override;
   // $DOCKER_CONFIG/config.json, else ~/.docker/config.json; "" if neither is set.
   static std::filesystem::path default_path();
-  Result<Credentials> get(std::string_view name) override;
+  Result<std::vector<Credentials>> get(std::string_view name) override;
 
  private:
   struct State;
+  Status reload();
   std::filesystem::path file_;
   std::unique_ptr<State> state_;
 };

@@ -43,10 +43,14 @@ Code code_of(int status) {
 
 }  // namespace
 
-Error error_of_response(std::string_view doing, int status, std::string_view body) {
+Error error_of_response(std::string_view doing, int status, std::string_view body,
+                        std::optional<std::chrono::seconds> retry_after) {
   std::string message = std::string(doing) + ": the server answered " + std::to_string(status);
   if (const std::string said = registry_message(body); !said.empty()) message += " (" + said + ")";
-  if (status == 429) message += "; it limits how often it may be asked";
+  if (status == 429) {
+    message += "; it limits how often it may be asked";
+    if (retry_after) message += ": come again in " + std::to_string(retry_after->count()) + " s";
+  }
   return Error(code_of(status), message);
 }
 

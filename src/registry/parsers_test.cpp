@@ -114,11 +114,11 @@ constexpr std::string_view kConfig = R"({
 TEST(DockerConfigTest, LongestMatchWins) {
   auto config = DockerConfig::parse(as_bytes(kConfig));
   ASSERT_TRUE(config.ok()) << config.error().message;
-  EXPECT_EQ(config->find("docker.io/library/debian").username, "hub");
-  EXPECT_EQ(config->find("ghcr.io/team/app").username, "app");
-  EXPECT_EQ(config->find("ghcr.io/team/app/sub").username, "app");
-  EXPECT_EQ(config->find("ghcr.io/team/application").username, "gh");
-  EXPECT_EQ(config->find("ghcr.io/other").password, "a:b");
+  EXPECT_EQ(config->find("docker.io/library/debian").front().username, "hub");
+  EXPECT_EQ(config->find("ghcr.io/team/app").front().username, "app");
+  EXPECT_EQ(config->find("ghcr.io/team/app/sub").front().username, "app");
+  EXPECT_EQ(config->find("ghcr.io/team/application").front().username, "gh");
+  EXPECT_EQ(config->find("ghcr.io/other").front().password, "a:b");
   EXPECT_TRUE(config->find("ghcr.io.evil.example/x").empty());
   EXPECT_TRUE(config->find("empty.example/x").empty());
   EXPECT_EQ(config->helper("gcr.io/x"), "gcloud");
@@ -139,7 +139,7 @@ TEST(DockerConfigTest, FileIsReadAgainWhenItChanges) {
   DockerConfigCredentials credentials(dir.path() / "config.json");
   EXPECT_TRUE(credentials.get("docker.io/x")->empty());
   ASSERT_TRUE(replace_file(dir.path() / "config.json", as_bytes(kConfig)).ok());
-  EXPECT_EQ(credentials.get("docker.io/x")->username, "hub");
+  EXPECT_EQ(credentials.get("docker.io/x")->front().username, "hub");
   ASSERT_TRUE(replace_file(dir.path() / "config.json", as_bytes("{}")).ok());
   EXPECT_TRUE(credentials.get("docker.io/x")->empty());
   ASSERT_TRUE(replace_file(dir.path() / "config.json", as_bytes("{")).ok());

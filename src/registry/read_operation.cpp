@@ -113,7 +113,7 @@ void ReadOperation::on_headers(const net::ResponseHead& head) {
     verdict_ = std::move(verdict);
     return;
   }
-  refreshed_ = false;
+  refusals_ = 0;
   if (head.other_origin) source_->remember_target(read_.digest, head.url);
   MutexLock lock(source_->mutex_);
   source_->data_url_ = head.url;
@@ -128,9 +128,10 @@ ReadOperation::Verdict ReadOperation::judge(const net::ResponseHead& head) {
   if (status == 401 || status == 403) return refused(head);
   if (is_retryable_status(status)) {
     const std::string* after = head.headers.find("Retry-After");
+    const auto wait = parse_retry_after(after == nullptr ? "" : *after, ::time(nullptr));
     return {.next = Next::retry,
-            .error = std::move(why),
-            .retry_after = parse_retry_after(after == nullptr ? "" : *after, ::time(nullptr))};
+            .error = error_of_response(doing(), status, {}, wait),
+            .retry_after = wait};
   }
   return {.next = Next::fail, .error = std::move(why)};
 }
@@ -145,6 +146,7 @@ ReadOperation::Verdict ReadOperation::refused(const net::ResponseHead& head) {
   Verdict out{.next = Next::refresh, .error = std::move(why)};
   out.refusal.status = head.status;
   out.refusal.used = authorization_;
+  out.refusal.earlier = refusals_++;
   for (const std::string_view field : head.headers.find_all("WWW-Authenticate")) {
     out.refusal.challenges.emplace_back(field);
   }
@@ -234,7 +236,6 @@ void ReadOperation::act(Verdict verdict) {
     case Next::ask_registry: source_->forget_target(read_.digest, url_); return attempt();
     case Next::refresh: break;
   }
-  if (std::exchange(refreshed_, true)) return finish(*std::move(verdict.error));
   final_url_.clear();
   source_->session_->auth().refresh(source_->auth_target_, verdict.refusal,
                                     [self = shared_from_this()](Result<std::string> header) {

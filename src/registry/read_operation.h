@@ -71,7 +71,7 @@ class ReadOperation : public net::ResponseHandler,
   uint64_t delivered_ = 0;
   int failures_ = 0;  // in a row
   uint64_t delivered_at_failure_ = 0;
-  bool refreshed_ = false;  // authorization, once without progress
+  unsigned refusals_ = 0;  // of authorization, without progress
 
   // Of the request under way.
   net::RequestId request_ = 0;

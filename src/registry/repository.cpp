@@ -46,6 +46,16 @@ Status check_name(const std::string& tag_or_digest) {
                "\"" + tag_or_digest.substr(0, 200) + "\" is neither a tag nor a sha256 digest");
 }
 
+// 404: what there is none of, by the name that a person knows it by.
+Error no_manifest(const oci::Reference& name, const std::string& tag_or_digest,
+                  const std::string& doing) {
+  const bool is_tag = oci::is_valid_tag(tag_or_digest);
+  return Error(Code::not_found,
+               name.name() + (is_tag ? ":" : "@") + tag_or_digest +
+                   ": the registry has no such image or " + (is_tag ? "tag" : "digest") +
+                   ", or shows it only to who is logged in (" + doing + " answered 404)");
+}
+
 std::optional<oci::Digest> digest_header(const net::Headers& headers) {
   const std::string* value = headers.find("Docker-Content-Digest");
   if (value == nullptr) return std::nullopt;
@@ -80,7 +90,9 @@ Result<oci::Descriptor> Repository::resolve(const std::string& tag_or_digest) co
     out.size = *size;
     return out;
   }
-  if (response.head.status == 404) return error_of_response(Caller::doing(spec), 404, {});
+  if (response.head.status == 404) {
+    return no_manifest(name_, tag_or_digest, Caller::doing(spec));
+  }
   ASSIGN_OR_RETURN(const ManifestBytes manifest, get_manifest(tag_or_digest));
   return manifest.descriptor;
 }
@@ -90,6 +102,9 @@ Result<ManifestBytes> Repository::get_manifest(const std::string& tag_or_digest)
   const Caller caller(session_, name_, kPull);
   const CallSpec spec = manifest_spec(caller, name_, tag_or_digest);
   ASSIGN_OR_RETURN(net::Response response, caller.run(spec));
+  if (response.head.status == 404) {
+    return no_manifest(name_, tag_or_digest, Caller::doing(spec));
+  }
   if (response.head.status != 200) {
     return error_of_response(Caller::doing(spec), response.head.status, response.body);
   }

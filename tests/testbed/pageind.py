@@ -121,6 +121,16 @@ class Pageind:
         finally:
             connection.close()
 
+    def call(self, method, path, body):
+        """A call on the control socket with a JSON body: (status, answer as text)."""
+        connection = _UnixConnection(self.control)
+        try:
+            connection.request(method, path, body=json.dumps(body))
+            reply = connection.getresponse()
+            return reply.status, reply.read().decode()
+        finally:
+            connection.close()
+
     def status(self):
         """What `pagein status --json` shows."""
         return json.loads(self.get("/v1/status"))

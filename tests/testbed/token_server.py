@@ -37,6 +37,7 @@ class TokenServer:
         self.lifetime = lifetime
         self.anonymous_pull = anonymous_pull
         self.deny_with = None
+        self.say_lifetime = True  # False: no expires_in, as some registries do
         self.grants = []
         self._lock = threading.Lock()
         self._server = None
@@ -92,8 +93,11 @@ class TokenServer:
         with self._lock:
             self.grants.append({"account": account, "access": access, "time": time.time()})
         token = self.sign(account or "", access)
-        return 200, {"token": token, "access_token": token, "expires_in": max(1, int(self.lifetime)),
-                     "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        answer = {"token": token, "access_token": token,
+                  "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        if self.say_lifetime:
+            answer["expires_in"] = max(1, int(self.lifetime))
+        return 200, answer
 
     def sign(self, account, access):
         now = int(time.time())
