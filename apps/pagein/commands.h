@@ -33,6 +33,7 @@ struct RegistryFlags {
   bool plain_http = false;
   std::string ca_file;
   std::string docker_config;
+  std::string hosts_dir = "/etc/containerd/certs.d";
   void add_to(CLI::App* command);
   // `locations`: references whose hosts --plain-http covers.
   Result<std::shared_ptr<registry::Session>> open(const std::vector<std::string>& locations) const;

@@ -144,6 +144,10 @@ Status read_registry(Section section, Config* config) {
     return into_path(&config->registry.docker_config)(path);
   });
   section.text("ca_file", into_text(&config->registry.ca_file));
+  section.text("hosts_dir", [&](const std::string& path) -> Status {
+    config->registry.hosts_dir.clear();
+    return path.empty() ? Status() : into_path(&config->registry.hosts_dir)(path);
+  });
   return section.finish();
 }
 

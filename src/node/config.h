@@ -39,6 +39,7 @@ struct Config {
     std::set<std::string> plain_http;     // hosts reached without TLS, beside loopback
     std::filesystem::path docker_config;  // empty: $DOCKER_CONFIG or ~/.docker/config.json
     std::string ca_file;
+    std::filesystem::path hosts_dir = "/etc/containerd/certs.d";  // empty: none
   } registry;
 
   struct {

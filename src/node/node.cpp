@@ -56,6 +56,7 @@ Status Node::open_registry() {
   options.client->set_class_bandwidth(net::Priority::background,
                                       config_.fetch.background_bytes_per_second);
   options.plain_http = config_.registry.plain_http;
+  options.hosts_dir = config_.registry.hosts_dir;
   const std::filesystem::path docker_config =
       config_.registry.docker_config.empty() ? registry::DockerConfigCredentials::default_path()
                                              : config_.registry.docker_config;
