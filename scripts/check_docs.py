@@ -15,7 +15,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MAN = ROOT / "docs/man"
 OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*|-[a-z])\b(?!-)")
-REGISTRY = {"--plain-http", "--ca-file", "--docker-config", "--credential-provider-config",
+REGISTRY = {"--plain-http", "--ca-file", "--docker-config", "--hosts-dir", "--credential-provider-config",
             "--credential-provider-bin-dir"}
 # Of the whole program, described once.
 COMMON = {"-h", "--help", "--version", "-v", "--verbose"}

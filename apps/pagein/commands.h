@@ -37,6 +37,7 @@ struct RegistryFlags {
   std::string docker_config;
   std::string plugin_config;
   std::string plugin_bin_dir;
+  std::string hosts_dir = "/etc/containerd/certs.d";
   void add_to(CLI::App* command);
   // `locations`: references whose hosts --plain-http covers.
   Result<std::shared_ptr<registry::Session>> open(const std::vector<std::string>& locations) const;

@@ -25,11 +25,15 @@ void RegistryFlags::add_to(CLI::App* command) {
                                             "Folder with those plugins");
   plugins->needs(folder);
   folder->needs(plugins);
+  command->add_option("--hosts-dir", hosts_dir,
+                      "containerd's folder of HOST/hosts.toml: mirrors, CAs, client certificates "
+                      "(default: /etc/containerd/certs.d; \"\": none)");
 }
 
 Result<std::shared_ptr<registry::Session>> RegistryFlags::open(
     const std::vector<std::string>& locations) const {
   registry::SessionOptions options;
+  options.hosts_dir = hosts_dir;
   for (const std::string& text : locations) {
     ASSIGN_OR_RETURN(const registry::Location location, registry::parse_location(text));
     if (plain_http && location.kind == registry::Location::Kind::registry) {

@@ -357,7 +357,8 @@ bool Flight::may_retry(const Error& error) const {
 }
 
 void Flight::retry_or_end(Error error) {
-  if (error.code == Code::corrupt_input) {
+  const bool wrong_bytes = error.code == Code::corrupt_input;
+  if (wrong_bytes) {
     context_.counters().verify_failures++;
     checkpoints_->drop();
   }
@@ -378,6 +379,9 @@ void Flight::retry_or_end(Error error) {
     old = abandon_reads();
   }
   cancel_reads(old);
+  if (wrong_bytes) {
+    for (const auto& [source, id] : old) source->distrust(id);
+  }
   issue_reads();
 }
 

@@ -51,6 +51,7 @@ struct TlsOptions {
   enum class Verify { on, off };
   Verify verify = Verify::on;
   std::string ca_file;  // PEM; empty: the system's
+  std::string ca_pem;   // PEM text of CAs to trust, instead of ca_file
   std::string client_cert_file;
   std::string client_key_file;
 };

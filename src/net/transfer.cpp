@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/guard.h"
@@ -145,6 +146,10 @@ Status Transfer::set_options(const ClientOptions& options, CURLSH* share) {
   curl_easy_setopt(h, CURLOPT_USERAGENT, options.user_agent.c_str());
   // Proxies come from the environment, but nobody means them for this machine.
   if (url_.is_loopback()) curl_easy_setopt(h, CURLOPT_NOPROXY, "*");
+  // libcurl leaves HTTP_PROXY to CGI programs; every other registry client reads it.
+  if (!url_.is_https() && ::getenv("http_proxy") == nullptr) {
+    if (const char* proxy = ::getenv("HTTP_PROXY")) curl_easy_setopt(h, CURLOPT_PROXY, proxy);
+  }
 
   curl_easy_setopt(h, CURLOPT_HEADERFUNCTION, &Transfer::header_callback);
   curl_easy_setopt(h, CURLOPT_HEADERDATA, this);
@@ -215,6 +220,12 @@ void Transfer::set_tls() {
   curl_easy_setopt(easy_, CURLOPT_SSL_VERIFYPEER, verify);
   curl_easy_setopt(easy_, CURLOPT_SSL_VERIFYHOST, verify * 2);
   if (!tls->ca_file.empty()) curl_easy_setopt(easy_, CURLOPT_CAINFO, tls->ca_file.c_str());
+  if (!tls->ca_pem.empty()) {
+    curl_blob blob{.data = const_cast<char*>(tls->ca_pem.data()),
+                   .len = tls->ca_pem.size(),
+                   .flags = CURL_BLOB_COPY};
+    curl_easy_setopt(easy_, CURLOPT_CAINFO_BLOB, &blob);
+  }
   // The CA goes along to redirect targets (a private registry's object storage
   // has the same one); who we are is for the registry alone.
   if (other_origin_) return;

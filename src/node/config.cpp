@@ -157,6 +157,10 @@ Status read_registry(Section section, Config* config) {
                optional_path(&config->registry.credential_provider_config));
   section.text("credential_provider_bin_dir",
                optional_path(&config->registry.credential_provider_bin_dir));
+  section.text("hosts_dir", [&](const std::string& path) -> Status {
+    config->registry.hosts_dir.clear();
+    return path.empty() ? Status() : into_path(&config->registry.hosts_dir)(path);
+  });
   RETURN_IF_ERROR(section.finish());
   if (config->registry.credential_provider_config.empty() !=
       config->registry.credential_provider_bin_dir.empty()) {

@@ -44,6 +44,7 @@ struct Config {
     std::filesystem::path credential_provider_config;
     std::filesystem::path credential_provider_bin_dir;
     std::string ca_file;
+    std::filesystem::path hosts_dir = "/etc/containerd/certs.d";  // empty: none
   } registry;
 
   struct {

@@ -63,6 +63,7 @@ Status Node::open_registry() {
                                   .files = config_.registry.credential_files,
                                   .plugin_config = config_.registry.credential_provider_config,
                                   .plugin_bin_dir = config_.registry.credential_provider_bin_dir});
+  options.hosts_dir = config_.registry.hosts_dir;
   if (!config_.registry.ca_file.empty()) {
     auto tls = std::make_shared<net::TlsOptions>();
     tls->ca_file = config_.registry.ca_file;

@@ -56,6 +56,10 @@ class BlobSource {
   // Somebody waits for it now: as if it had been asked for as demand.
   virtual void promote(ReadId id) { static_cast<void>(id); }
 
+  // What this read (which has ended) delivered did not verify: the blob's next reads go to another
+  // host where there is one. Unknown and long ended reads are ignored.
+  virtual void distrust(ReadId id) { static_cast<void>(id); }
+
   // This source answered a range of the blob with the whole blob: send one
   // read for all of it and no more ranges until that ends.
   virtual bool range_unsupported(const oci::Digest& digest) const {

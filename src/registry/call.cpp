@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "net/url.h"
 #include "registry/http_errors.h"
 
@@ -40,24 +41,39 @@ Refusal refusal_of(const net::Response& response, const std::string& used, unsig
 
 Caller::Caller(std::shared_ptr<Session> session, const oci::Reference& name,
                std::string_view actions)
-    : session_(std::move(session)), endpoint_(session_->endpoint(name)) {
-  target_ = {.origin = endpoint_.origin,
-             .name = name.name(),
-             .scope = "repository:" + name.repository() + ":" + std::string(actions),
-             .tls = endpoint_.tls};
+    : session_(std::move(session)),
+      name_(name),
+      actions_(actions),
+      endpoint_(session_->endpoint(name)) {
+  if (session_->options().hosts_dir.empty()) return;
+  const bool push = actions.find("push") != std::string_view::npos;
+  auto endpoints = session_->endpoints(name, push ? Capability::push : Capability::pull);
+  if (endpoints.ok()) endpoint_ = push ? endpoints->front() : endpoints->back();
+  else endpoint_problem_ = endpoints.error();
+}
+
+Caller::Place Caller::place(const Endpoint& endpoint) const {
+  return {.endpoint = endpoint,
+          .target = {.origin = endpoint.origin,
+                     .name = endpoint.credentials_name(name_),
+                     .scope = "repository:" + name_.repository() + ":" + actions_,
+                     .tls = endpoint.tls}};
 }
 
 std::string Caller::doing(const CallSpec& spec) {
   return std::string(method_name(spec.method)) + " " + loggable_url(spec.url);
 }
 
-bool Caller::same_origin(const std::string& url) const {
-  const Result<net::Url> a = net::parse_url(endpoint_.origin);
-  const Result<net::Url> b = net::parse_url(url);
+namespace {
+bool same_origin(const std::string& one, const std::string& other) {
+  const Result<net::Url> a = net::parse_url(one);
+  const Result<net::Url> b = net::parse_url(other);
   return a.ok() && b.ok() && a->origin() == b->origin();
 }
+}  // namespace
 
-net::Request Caller::make_request(const CallSpec& spec, const std::string& authorization,
+net::Request Caller::make_request(const Place& place, const CallSpec& spec,
+                                  const std::string& authorization,
                                   net::Clock::time_point deadline) const {
   net::Request request;
   request.method = spec.method;
@@ -67,28 +83,88 @@ net::Request Caller::make_request(const CallSpec& spec, const std::string& autho
   request.upload = spec.upload;
   request.upload_size = spec.upload_size;
   request.priority = spec.priority;
-  request.tls = endpoint_.tls;
+  request.tls = place.endpoint.tls;
   request.deadline = deadline;
   request.stall_timeout = spec.stall_timeout;
+  if (place.endpoint.dial_timeout.count() > 0) {
+    request.connect_timeout = place.endpoint.dial_timeout;
+  }
+  if (!place.last) {
+    request.stall_timeout = session_->options().mirror_patience;
+    request.connect_timeout =
+        std::min<std::chrono::milliseconds>(request.connect_timeout, request.stall_timeout);
+  }
   // An upload may go on at another host (storage): that gets no secrets of ours.
-  if (!same_origin(spec.url)) return request;
-  for (const auto& [name, value] : endpoint_.headers.all()) request.headers.add(name, value);
+  if (!same_origin(place.endpoint.origin, spec.url)) return request;
+  for (const auto& [name, value] : place.endpoint.headers.all()) request.headers.add(name, value);
   if (!authorization.empty()) request.headers.add("Authorization", authorization);
   return request;
 }
 
 Result<net::Request> Caller::prepare(const CallSpec& spec) const {
-  AuthTarget target = target_;
-  if (!spec.scope.empty()) target.scope = spec.scope;
-  ASSIGN_OR_RETURN(const std::string header, session_->auth().authorize_blocking(target));
-  return make_request(spec, header, net::Clock::time_point::max());
+  RETURN_IF_ERROR(endpoint_problem_);
+  Place at = place(endpoint_);
+  if (!spec.scope.empty()) at.target.scope = spec.scope;
+  ASSIGN_OR_RETURN(const std::string header, session_->auth().authorize_blocking(at.target));
+  return make_request(at, spec, header, net::Clock::time_point::max());
 }
 
 Result<net::Response> Caller::run(const CallSpec& spec) const {
+  RETURN_IF_ERROR(endpoint_problem_);
+  return run_at(place(endpoint_), spec);
+}
+
+Result<Caller::Answer> Caller::fetch(Capability capability, std::string_view rest, CallSpec spec,
+                                     const Check& usable) const {
+  ASSIGN_OR_RETURN(std::vector<Endpoint> endpoints, session_->endpoints(name_, capability));
+  if (capability == Capability::push) endpoints.resize(1);
+  const std::vector<size_t> order = session_->order(endpoints);
+  std::string skipped;
+  std::optional<Result<Answer>> registry;  // what the registry itself said
+  for (size_t i = 0; i < order.size(); ++i) {
+    const Endpoint& endpoint = endpoints[order[i]];
+    Place at = place(endpoint);
+    at.last = i + 1 == order.size();
+    spec.url = endpoint.url(name_.repository(), rest);
+    Result<net::Response> response = run_at(at, spec);
+    const bool absent = response.ok() && response->head.status == 404;
+    const bool failed = !response.ok() || (response->head.status >= 400 && !absent);
+    Status verdict;
+    if (response.ok() && !failed && !absent) verdict = usable(*response);
+    if (!failed && !absent && verdict.ok()) {
+      session_->health().answered(endpoint.key());
+      return Answer{*std::move(response), spec.url, std::move(skipped)};
+    }
+    if (order.size() > 1 && !absent) {
+      session_->health().failed(
+          endpoint.key(),
+          failed ? HostHealth::Failure::no_answer : HostHealth::Failure::wrong_bytes,
+          session_->scheduler().now());
+    }
+    const std::string why =
+        !response.ok()  ? response.error().message
+        : !verdict.ok() ? verdict.error().message
+                        : doing(spec) + ": answered " + std::to_string(response->head.status);
+    if (!at.last) log::debug("a host could not help", {{"why", why}});
+    Result<Answer> said = !verdict.ok() ? Result<Answer>(verdict.error())
+                          : response.ok()
+                              ? Result<Answer>(Answer{*std::move(response), spec.url, {}})
+                              : Result<Answer>(response.error());
+    if (!endpoint.mirror || (at.last && !registry)) registry = std::move(said);
+    else skipped += (skipped.empty() ? "" : "; ") + why;
+  }
+  if (!registry->ok() && !skipped.empty()) {
+    return Error(registry->error().code, registry->error().message + "; before that, " + skipped);
+  }
+  if (registry->ok()) (*registry)->skipped = std::move(skipped);
+  return *std::move(registry);
+}
+
+Result<net::Response> Caller::run_at(const Place& place, const CallSpec& spec) const {
   Scheduler& scheduler = session_->scheduler();
   const RetryPolicy& policy = session_->options().retry;
   const net::Clock::time_point deadline = scheduler.now() + session_->options().call_timeout;
-  AuthTarget target = target_;
+  AuthTarget target = place.target;
   if (!spec.scope.empty()) target.scope = spec.scope;
   Result<std::string> header = session_->auth().authorize_blocking(target);
   unsigned refusals = 0;
@@ -99,7 +175,7 @@ Result<net::Response> Caller::run(const CallSpec& spec) const {
       why = header.error();
     } else {
       Result<net::Response> response =
-          session_->client().perform(make_request(spec, *header, deadline), spec.body_cap);
+          session_->client().perform(make_request(place, spec, *header, deadline), spec.body_cap);
       if (response.ok()) {
         const int status = response->head.status;
         const bool refused = status == 401 || status == 403;
@@ -120,7 +196,8 @@ Result<net::Response> Caller::run(const CallSpec& spec) const {
       }
     }
     const bool may_repeat = spec.idempotence == Idempotence::repeatable && !spec.upload;
-    if (!is_retryable(why) || !may_repeat || failures >= policy.max_attempts) return why;
+    if (!is_retryable(why) || !may_repeat || !place.last || failures >= policy.max_attempts)
+      return why;
     const auto delay = policy.delay(failures, scheduler.random(), retry_after);
     if (scheduler.now() + delay >= deadline) {
       return Error(Code::timeout, why.message + "; no time left to try again");

@@ -39,6 +39,19 @@ class Caller {
   // unauthenticated) and retryable ones (retried, then unavailable).
   Result<net::Response> run(const CallSpec& spec) const;
 
+  // Asks the hosts of hosts.toml in turn for what lies at `rest` of the repository ("manifests/x");
+  // spec.url is set here. The first answer that `usable` accepts, or the last host's. A host that
+  // fails, or whose answer is not usable, rests; one that has not got it (404) does not.
+  // For `push` only the host that pushes go to is asked.
+  using Check = std::function<Status(const net::Response&)>;
+  struct Answer {
+    net::Response response;
+    std::string url;      // that was asked; for messages by loggable_url()
+    std::string skipped;  // why hosts before it were not enough; "" if there were none
+  };
+  Result<Answer> fetch(Capability capability, std::string_view rest, CallSpec spec,
+                       const Check& usable) const;
+
   // An authorized request for a caller that runs it itself, without retries.
   Result<net::Request> prepare(const CallSpec& spec) const;
 
@@ -48,13 +61,22 @@ class Caller {
   Session& session() const { return *session_; }
 
  private:
-  net::Request make_request(const CallSpec& spec, const std::string& authorization,
+  struct Place {  // where requests go
+    Endpoint endpoint;
+    AuthTarget target;
+    bool last = true;  // nobody else could be asked: worth waiting and trying again
+  };
+  Place place(const Endpoint& endpoint) const;
+  Result<net::Response> run_at(const Place& place, const CallSpec& spec) const;
+  net::Request make_request(const Place& place, const CallSpec& spec,
+                            const std::string& authorization,
                             net::Clock::time_point deadline) const;
-  bool same_origin(const std::string& url) const;
 
   std::shared_ptr<Session> session_;
-  Endpoint endpoint_;
-  AuthTarget target_;
+  oci::Reference name_;
+  std::string actions_;
+  Endpoint endpoint_;  // of uploads and of what is not fetched
+  Status endpoint_problem_;
 };
 
 // Where an upload or a page goes on: `location` seen from `base`, brought back

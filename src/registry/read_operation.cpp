@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "registry/content_range.h"
 #include "registry/http_errors.h"
 
@@ -29,9 +30,7 @@ ReadOperation::ReadOperation(std::shared_ptr<RegistryBlobSource> source, ReadId 
 std::string ReadOperation::doing() const {
   const std::string& url = final_url_.empty() ? url_ : final_url_;
   return "GET " +
-         (url.empty()
-              ? source_->endpoint_.url(source_->name_.repository(), "blobs/" + read_.digest.str())
-              : loggable_url(url)) +
+         (url.empty() ? source_->name_.name() + " blob " + read_.digest.str() : loggable_url(url)) +
          " bytes " + std::to_string(position()) + "-" +
          std::to_string(read_.offset + read_.length - 1) + " of " + std::to_string(read_.blob_size);
 }
@@ -56,11 +55,19 @@ void ReadOperation::attempt() {
   }
   final_url_.clear();
   verdict_.reset();
-  const std::string target = source_->cached_target(read_.digest);
+  if (route_.empty()) {
+    route_ = source_->route(read_.digest, position() != 0 || !is_rest_of_blob());
+    at_ = 0;
+    refusals_ = 0;
+    registry_failure_.reset();
+    mirror_failures_.clear();
+  }
+  host_ = route_[at_];
+  const std::string target = source_->cached_target(host_, read_.digest);
   from_target_ = !target.empty();
   if (from_target_) return send(target, "");
-  url_ = source_->endpoint_.url(source_->name_.repository(), "blobs/" + read_.digest.str());
-  source_->session_->auth().authorize(source_->auth_target_,
+  url_ = host_->endpoint.url(source_->name_.repository(), "blobs/" + read_.digest.str());
+  source_->session_->auth().authorize(host_->auth,
                                       [self = shared_from_this()](Result<std::string> header) {
                                         self->act_on_authorization(std::move(header));
                                       });
@@ -75,8 +82,8 @@ void ReadOperation::act_on_authorization(Result<std::string> header) {
   }
   if (finished_) return;
   if (header.ok()) return send(url_, *header);
-  if (is_retryable(header.error())) return retry(header.error(), std::nullopt);
-  finish(header.error());
+  fail_over(header.error(), is_retryable(header.error()) ? Then::retry : Then::give_up,
+            std::nullopt);
 }
 
 void ReadOperation::send(const std::string& url, const std::string& authorization) {
@@ -89,9 +96,17 @@ void ReadOperation::send(const std::string& url, const std::string& authorizatio
   request.url = url;
   request.priority = priority_;
   request.deadline = read_.deadline;
-  request.tls = from_target_ ? source_->target_tls_ : source_->endpoint_.tls;
+  request.tls = from_target_ ? host_->target_tls : host_->endpoint.tls;
+  if (host_->endpoint.dial_timeout.count() > 0) {
+    request.connect_timeout = host_->endpoint.dial_timeout;
+  }
+  if (at_ + 1 < route_.size()) {
+    request.stall_timeout = source_->session_->options().mirror_patience;
+    request.connect_timeout =
+        std::min<std::chrono::milliseconds>(request.connect_timeout, request.stall_timeout);
+  }
   if (!from_target_) {
-    for (const auto& [name, value] : source_->endpoint_.headers.all()) {
+    for (const auto& [name, value] : host_->endpoint.headers.all()) {
       request.headers.add(name, value);
     }
     if (!authorization.empty()) request.headers.add("Authorization", authorization);
@@ -114,7 +129,11 @@ void ReadOperation::on_headers(const net::ResponseHead& head) {
     return;
   }
   refusals_ = 0;
-  if (head.other_origin) source_->remember_target(read_.digest, head.url);
+  source_->session_->health().answered(host_->endpoint.key());
+  if (std::find(delivered_by_.begin(), delivered_by_.end(), host_) == delivered_by_.end()) {
+    delivered_by_.push_back(host_);
+  }
+  if (head.other_origin) source_->remember_target(host_, read_.digest, head.url);
   MutexLock lock(source_->mutex_);
   source_->data_url_ = head.url;
 }
@@ -177,7 +196,12 @@ ReadOperation::Verdict ReadOperation::judge_success(const net::ResponseHead& hea
     return wrong("the server's blob has " + std::to_string(*length) + " bytes");
   }
   if (!ranged_) return {};
-  source_->set_range_support(read_.digest, false);
+  source_->set_range_support(host_, read_.digest, false);
+  if (at_ + 1 < route_.size()) {
+    // A mirror that has to load the blob first: it goes on with that without us.
+    return {.next = Next::elsewhere,
+            .error = error(Code::unsupported, "the host sends the whole blob for a range")};
+  }
   whole_stream_ = true;
   skip_ = position();
   if (skip_ > (is_rest_of_blob() ? kMaxSkipToEnd : kMaxSkip)) {
@@ -223,24 +247,54 @@ void ReadOperation::on_done(Status status) {
   } else {
     status.error().message = doing() + ": " + status.error().message;
   }
-  if (from_target_) source_->forget_target(read_.digest, url_);
-  if (is_retryable(status.error())) return retry(status.error(), std::nullopt);
-  finish(std::move(status));
+  if (from_target_) source_->forget_target(host_, read_.digest, url_);
+  if (status.error().code == Code::timeout) return finish(std::move(status));  // our deadline
+  fail_over(status.error(), is_retryable(status.error()) ? Then::retry : Then::give_up,
+            std::nullopt);
 }
 
 void ReadOperation::act(Verdict verdict) {
   switch (verdict.next) {
     case Next::deliver: return;
-    case Next::fail: return finish(*std::move(verdict.error));
-    case Next::retry: return retry(*std::move(verdict.error), verdict.retry_after);
-    case Next::ask_registry: source_->forget_target(read_.digest, url_); return attempt();
+    case Next::fail: return fail_over(*std::move(verdict.error), Then::give_up, std::nullopt);
+    case Next::elsewhere: ++at_; return attempt();
+    case Next::retry: return fail_over(*std::move(verdict.error), Then::retry, verdict.retry_after);
+    case Next::ask_registry: source_->forget_target(host_, read_.digest, url_); return attempt();
     case Next::refresh: break;
   }
   final_url_.clear();
-  source_->session_->auth().refresh(source_->auth_target_, verdict.refusal,
+  source_->session_->auth().refresh(host_->auth, verdict.refusal,
                                     [self = shared_from_this()](Result<std::string> header) {
                                       self->act_on_authorization(std::move(header));
                                     });
+}
+
+void ReadOperation::fail_over(Error why, Then then,
+                              std::optional<std::chrono::seconds> retry_after) {
+  if (route_.size() > 1 && why.code != Code::not_found && why.code != Code::unsupported) {
+    source_->session_->health().failed(host_->endpoint.key(),
+                                       why.code == Code::corrupt_input
+                                           ? HostHealth::Failure::wrong_bytes
+                                           : HostHealth::Failure::no_answer,
+                                       source_->session_->scheduler().now());
+  }
+  const bool last = at_ + 1 >= route_.size();
+  if (!last) log::debug("a host could not help", {{"why", why.message}});
+  if (!host_->endpoint.mirror || (last && !registry_failure_)) {
+    registry_failure_ = Failure{std::move(why), then, retry_after};
+  } else {
+    mirror_failures_ += (mirror_failures_.empty() ? "" : "; ") + why.message;
+  }
+  if (!last) {
+    ++at_;
+    refusals_ = 0;
+    return attempt();
+  }
+  Failure failure = *std::move(registry_failure_);
+  if (!mirror_failures_.empty()) failure.why.message += "; before that, " + mirror_failures_;
+  route_.clear();
+  if (failure.then == Then::retry) return retry(std::move(failure.why), failure.retry_after);
+  finish(std::move(failure.why));
 }
 
 void ReadOperation::retry(Error why, std::optional<std::chrono::seconds> retry_after) {
@@ -285,9 +339,9 @@ void ReadOperation::promote() {
 void ReadOperation::finish(Status status) {
   finished_ = true;
   if (status.ok() && read_.offset == 0 && is_rest_of_blob()) {
-    source_->set_range_support(read_.digest, true);
+    source_->set_range_support(host_, read_.digest, true);
   }
-  source_->ended(id_);
+  source_->ended(id_, {read_.digest, std::move(delivered_by_)});
   // It may hold whoever holds the source.
   const std::shared_ptr<BlobSink> sink = std::move(sink_);
   sink->on_done(std::move(status));

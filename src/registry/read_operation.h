@@ -36,7 +36,7 @@ class ReadOperation : public net::ResponseHandler,
 
  private:
   // What follows the request under way, decided from its answer.
-  enum class Next { deliver, retry, refresh, ask_registry, fail };
+  enum class Next { deliver, retry, refresh, ask_registry, elsewhere, fail };
   struct Verdict {
     Next next = Next::deliver;
     std::optional<Error> error;  // what to report if it does not get better
@@ -50,6 +50,10 @@ class ReadOperation : public net::ResponseHandler,
   Verdict judge_success(const net::ResponseHead& head);
   Verdict refused(const net::ResponseHead& head);
   void act(Verdict verdict);
+  // This host could not help: the next one, or after the last one what the registry's own failure
+  // calls for.
+  enum class Then { retry, give_up };
+  void fail_over(Error why, Then then, std::optional<std::chrono::seconds> retry_after);
   void act_on_authorization(Result<std::string> header);
   void retry(Error error, std::optional<std::chrono::seconds> retry_after);
   void finish(Status status);
@@ -72,6 +76,20 @@ class ReadOperation : public net::ResponseHandler,
   int failures_ = 0;  // in a row
   uint64_t delivered_at_failure_ = 0;
   unsigned refusals_ = 0;  // of authorization, without progress
+
+  // Where this round of tries is. A round ends with the last host, and a new one asks anew.
+  using HostPtr = RegistryBlobSource::HostPtr;
+  std::vector<HostPtr> route_;
+  size_t at_ = 0;
+  HostPtr host_;  // asked now
+  struct Failure {
+    Error why;
+    Then then;
+    std::optional<std::chrono::seconds> retry_after;
+  };
+  std::optional<Failure> registry_failure_;  // of the registry itself, in this round
+  std::string mirror_failures_;
+  std::vector<HostPtr> delivered_by_;
 
   // Of the request under way.
   net::RequestId request_ = 0;

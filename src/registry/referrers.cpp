@@ -26,8 +26,9 @@ void add_matching(const oci::ImageIndex& index, std::string_view artifact_type,
 }
 
 // The list in the fallback tag; an empty one if there is no such tag.
-Result<oci::ImageIndex> fallback_list(const Repository& repository, const oci::Digest& subject) {
-  Result<ManifestBytes> list = repository.get_manifest(oci::referrers_tag(subject));
+Result<oci::ImageIndex> fallback_list(const Repository& repository, const oci::Digest& subject,
+                                      Capability where) {
+  Result<ManifestBytes> list = repository.get_manifest(oci::referrers_tag(subject), where);
   if (!list.ok() && list.error().code == Code::not_found) return oci::ImageIndex();
   if (!list.ok()) return list.error();
   return oci::parse_index(as_bytes(list->bytes), list->descriptor.media_type);
@@ -68,7 +69,7 @@ bool lists(const oci::ImageIndex& index, const oci::Digest& digest) {
 Status add_to_fallback(const Repository& repository, const oci::Digest& subject,
                        const oci::Descriptor& referrer) {
   for (int attempt = 0; attempt < kFallbackAttempts; ++attempt) {
-    ASSIGN_OR_RETURN(oci::ImageIndex list, fallback_list(repository, subject));
+    ASSIGN_OR_RETURN(oci::ImageIndex list, fallback_list(repository, subject, Capability::push));
     if (lists(list, referrer.digest)) return {};
     list.media_type = oci::media_type::kOciIndex;
     list.manifests.push_back(referrer);
@@ -76,7 +77,8 @@ Status add_to_fallback(const Repository& repository, const oci::Digest& subject,
         oci::serialize(list), oci::media_type::kOciIndex, oci::referrers_tag(subject));
     if (!pushed.ok()) return pushed.error();
   }
-  ASSIGN_OR_RETURN(const oci::ImageIndex list, fallback_list(repository, subject));
+  ASSIGN_OR_RETURN(const oci::ImageIndex list,
+                   fallback_list(repository, subject, Capability::push));
   if (lists(list, referrer.digest)) return {};
   return Error(Code::unavailable, repository.name().name() + ":" + oci::referrers_tag(subject) +
                                       ": others keep overwriting the list of referrers");
@@ -88,7 +90,7 @@ Result<std::vector<oci::Descriptor>> Repository::referrers(const oci::Digest& di
                                                            std::string_view artifact_type) const {
   const Caller caller(session_, name_, "pull");
   CallSpec spec;
-  spec.url = endpoint_.url(name_.repository(), "referrers/" + digest.str());
+  spec.url = caller.endpoint().url(name_.repository(), "referrers/" + digest.str());
   if (!artifact_type.empty()) {
     spec.url += "?artifactType=" + net::percent_encode(artifact_type);
   }
@@ -104,14 +106,14 @@ Result<std::vector<oci::Descriptor>> Repository::referrers(const oci::Digest& di
       add_matching(index, artifact_type, &out);
       const std::string next = next_link(response.head.headers);
       if (next.empty()) return out;
-      ASSIGN_OR_RETURN(spec.url, follow_location(endpoint_, spec.url, next));
+      ASSIGN_OR_RETURN(spec.url, follow_location(caller.endpoint(), spec.url, next));
       continue;
     }
     // No such API here; proxies say so in more ways than 404.
     const bool absent = status == 404 || status == 400 || status == 405 || status == 501 ||
                         (status == 200 && !is_list);
     if (!absent) return error_of_response(Caller::doing(spec), status, response.body);
-    ASSIGN_OR_RETURN(const oci::ImageIndex list, fallback_list(*this, digest));
+    ASSIGN_OR_RETURN(const oci::ImageIndex list, fallback_list(*this, digest, Capability::resolve));
     add_matching(list, artifact_type, &out);
     return out;
   }

@@ -41,7 +41,9 @@ class RegistrySource : public ImageSource {
 
  private:
   Result<oci::Descriptor> with_name(Result<oci::Descriptor> found) const {
-    if (!found.ok()) return found.error().with_context(reference_.str());
+    if (!found.ok() && !found.error().message.starts_with(reference_.name())) {
+      return found.error().with_context(reference_.str());
+    }
     return found;
   }
   const Repository repository_;

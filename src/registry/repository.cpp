@@ -30,10 +30,8 @@ std::string accept_list() {
   return out + "*/*";
 }
 
-CallSpec manifest_spec(const Caller& caller, const oci::Reference& name,
-                       const std::string& tag_or_digest) {
+CallSpec manifest_spec() {
   CallSpec spec;
-  spec.url = caller.endpoint().url(name.repository(), "manifests/" + tag_or_digest);
   spec.headers.add("Accept", accept_list());
   spec.body_cap = oci::kMaxManifestSize;
   return spec;
@@ -66,16 +64,13 @@ std::optional<oci::Digest> digest_header(const net::Headers& headers) {
 }  // namespace
 
 Repository::Repository(std::shared_ptr<Session> session, const oci::Reference& name)
-    : session_(std::move(session)),
-      name_(*oci::Reference::make(name.host(), name.repository())),
-      endpoint_(session_->endpoint(name_)) {}
+    : session_(std::move(session)), name_(*oci::Reference::make(name.host(), name.repository())) {}
 
-Result<oci::Descriptor> Repository::resolve(const std::string& tag_or_digest) const {
-  RETURN_IF_ERROR(check_name(tag_or_digest));
-  const Caller caller(session_, name_, kPull);
-  CallSpec spec = manifest_spec(caller, name_, tag_or_digest);
-  spec.method = net::Method::head;
-  ASSIGN_OR_RETURN(const net::Response response, caller.run(spec));
+namespace {
+
+// A HEAD's answer as a descriptor; nullopt where it does not say enough.
+std::optional<oci::Descriptor> describe_head(const net::Response& response,
+                                             const std::string& tag_or_digest) {
   const std::optional<oci::Digest> digest = digest_header(response.head.headers);
   const std::optional<uint64_t> size = response.head.content_length();
   const std::string type = media_type_of(response.head.headers);
@@ -83,48 +78,74 @@ Result<oci::Descriptor> Repository::resolve(const std::string& tag_or_digest) co
   const bool usable = response.head.status == 200 && digest && size && *size > 0 &&
                       (oci::is_manifest(type) || oci::is_index(type)) &&
                       (!asked.ok() || *asked == *digest);
-  if (usable) {
-    oci::Descriptor out;
-    out.media_type = type;
-    out.digest = *digest;
-    out.size = *size;
-    return out;
-  }
-  if (response.head.status == 404) {
-    return no_manifest(name_, tag_or_digest, Caller::doing(spec));
-  }
+  if (!usable) return std::nullopt;
+  oci::Descriptor out;
+  out.media_type = type;
+  out.digest = *digest;
+  out.size = *size;
+  return out;
+}
+
+// The bytes of a manifest must be what was asked for, and what the host says they are.
+Status check_manifest(const net::Response& response, const std::string& tag_or_digest) {
+  const oci::Digest found = oci::Digest::of(as_bytes(response.body));
+  const Result<oci::Digest> asked = oci::Digest::parse(tag_or_digest);
+  const std::optional<oci::Digest> said = digest_header(response.head.headers);
+  if ((!asked.ok() || *asked == found) && (!said || *said == found)) return {};
+  return Error(Code::corrupt_input, "GET " + loggable_url(response.head.url) +
+                                        ": the manifest's digest is " + found.str() + ", not " +
+                                        (asked.ok() ? asked->str() : said->str()));
+}
+
+Capability capability_for(const std::string& tag_or_digest) {
+  return oci::Digest::parse(tag_or_digest).ok() ? Capability::pull : Capability::resolve;
+}
+
+Status anything(const net::Response&) { return {}; }
+
+}  // namespace
+
+Result<oci::Descriptor> Repository::resolve(const std::string& tag_or_digest) const {
+  RETURN_IF_ERROR(check_name(tag_or_digest));
+  const Caller caller(session_, name_, kPull);
+  CallSpec spec = manifest_spec();
+  spec.method = net::Method::head;
+  ASSIGN_OR_RETURN(
+      const Caller::Answer answer,
+      caller.fetch(capability_for(tag_or_digest), "manifests/" + tag_or_digest, spec, anything));
+  if (const auto found = describe_head(answer.response, tag_or_digest)) return *found;
+  // Some answer HEAD badly; and only GET's body says what is wrong.
   ASSIGN_OR_RETURN(const ManifestBytes manifest, get_manifest(tag_or_digest));
   return manifest.descriptor;
 }
 
-Result<ManifestBytes> Repository::get_manifest(const std::string& tag_or_digest) const {
+Result<ManifestBytes> Repository::get_manifest(const std::string& tag_or_digest,
+                                               Capability where) const {
   RETURN_IF_ERROR(check_name(tag_or_digest));
   const Caller caller(session_, name_, kPull);
-  const CallSpec spec = manifest_spec(caller, name_, tag_or_digest);
-  ASSIGN_OR_RETURN(net::Response response, caller.run(spec));
+  ASSIGN_OR_RETURN(
+      Caller::Answer answer,
+      caller.fetch(where == Capability::push ? where : capability_for(tag_or_digest),
+                   "manifests/" + tag_or_digest, manifest_spec(),
+                   [&](const net::Response& r) { return check_manifest(r, tag_or_digest); }));
+  net::Response& response = answer.response;
+  const std::string doing = "GET " + loggable_url(answer.url);
   if (response.head.status == 404) {
-    return no_manifest(name_, tag_or_digest, Caller::doing(spec));
+    Error why = no_manifest(name_, tag_or_digest, doing);
+    if (!answer.skipped.empty()) why.message += "; before that, " + answer.skipped;
+    return why;
   }
   if (response.head.status != 200) {
-    return error_of_response(Caller::doing(spec), response.head.status, response.body);
+    return error_of_response(doing, response.head.status, response.body);
   }
   ManifestBytes out;
   out.bytes = std::move(response.body);
   out.descriptor.digest = oci::Digest::of(as_bytes(out.bytes));
   out.descriptor.size = out.bytes.size();
-  const Result<oci::Digest> asked = oci::Digest::parse(tag_or_digest);
-  const std::optional<oci::Digest> said = digest_header(response.head.headers);
-  const bool wrong =
-      (asked.ok() && *asked != out.descriptor.digest) || (said && *said != out.descriptor.digest);
-  if (wrong) {
-    return Error(Code::corrupt_input, Caller::doing(spec) + ": the manifest's digest is " +
-                                          out.descriptor.digest.str() + ", not " +
-                                          (asked.ok() ? asked->str() : said->str()));
-  }
   out.descriptor.media_type = media_type_of(response.head.headers);
   if (!oci::is_manifest(out.descriptor.media_type) && !oci::is_index(out.descriptor.media_type)) {
     Result<std::string> type = oci::detect_manifest_type(as_bytes(out.bytes));
-    if (!type.ok()) return type.error().with_context(Caller::doing(spec));
+    if (!type.ok()) return type.error().with_context(doing);
     out.descriptor.media_type = *std::move(type);
   }
   return out;
@@ -134,16 +155,15 @@ Result<std::optional<uint64_t>> Repository::blob_size(const oci::Digest& digest)
   const Caller caller(session_, name_, kPull);
   CallSpec spec;
   spec.method = net::Method::head;
-  spec.url = endpoint_.url(name_.repository(), "blobs/" + digest.str());
-  ASSIGN_OR_RETURN(const net::Response response, caller.run(spec));
-  if (response.head.status == 404) return std::optional<uint64_t>();
-  if (response.head.status != 200) {
-    return error_of_response(Caller::doing(spec), response.head.status, {});
+  ASSIGN_OR_RETURN(const Caller::Answer answer,
+                   caller.fetch(Capability::push, "blobs/" + digest.str(), spec, anything));
+  const std::string doing = "HEAD " + loggable_url(answer.url);
+  if (answer.response.head.status == 404) return std::optional<uint64_t>();
+  if (answer.response.head.status != 200) {
+    return error_of_response(doing, answer.response.head.status, {});
   }
-  const std::optional<uint64_t> size = response.head.content_length();
-  if (!size) {
-    return Error(Code::corrupt_input, Caller::doing(spec) + ": the answer has no Content-Length");
-  }
+  const std::optional<uint64_t> size = answer.response.head.content_length();
+  if (!size) return Error(Code::corrupt_input, doing + ": the answer has no Content-Length");
   return size;
 }
 
@@ -160,19 +180,21 @@ Result<std::string> Repository::read_blob(const oci::Descriptor& descriptor, uin
   }
   const Caller caller(session_, name_, kPull);
   CallSpec spec;
-  spec.url = endpoint_.url(name_.repository(), "blobs/" + descriptor.digest.str());
   spec.body_cap = std::max<uint64_t>(descriptor.size, kMaxErrorBody);  // a refusal may be longer
-  ASSIGN_OR_RETURN(net::Response response, caller.run(spec));
-  if (response.head.status != 200) {
-    return error_of_response(Caller::doing(spec), response.head.status, response.body);
+  const auto check = [&](const net::Response& response) -> Status {
+    const oci::Digest found = oci::Digest::of(as_bytes(response.body));
+    if (found == descriptor.digest && response.body.size() == descriptor.size) return {};
+    return Error(Code::corrupt_input,
+                 "GET " + loggable_url(response.head.url) + ": the server sent " +
+                     std::to_string(response.body.size()) + " bytes with digest " + found.str());
+  };
+  ASSIGN_OR_RETURN(Caller::Answer answer,
+                   caller.fetch(Capability::pull, "blobs/" + descriptor.digest.str(), spec, check));
+  if (answer.response.head.status != 200) {
+    return error_of_response("GET " + loggable_url(answer.url), answer.response.head.status,
+                             answer.response.body);
   }
-  const oci::Digest found = oci::Digest::of(as_bytes(response.body));
-  if (found != descriptor.digest || response.body.size() != descriptor.size) {
-    return Error(Code::corrupt_input, Caller::doing(spec) + ": the server sent " +
-                                          std::to_string(response.body.size()) +
-                                          " bytes with digest " + found.str());
-  }
-  return std::move(response.body);
+  return std::move(answer.response.body);
 }
 
 std::shared_ptr<BlobSource> Repository::blobs() const {
@@ -191,7 +213,7 @@ Result<Repository::Pushed> Repository::put_manifest(std::string_view bytes,
   const Caller caller(session_, name_, kPush);
   CallSpec spec;
   spec.method = net::Method::put;
-  spec.url = endpoint_.url(name_.repository(), "manifests/" + name);
+  spec.url = caller.endpoint().url(name_.repository(), "manifests/" + name);
   spec.headers.add("Content-Type", std::string(media_type));
   spec.body = bytes;
   ASSIGN_OR_RETURN(const net::Response response, caller.run(spec));
@@ -219,7 +241,7 @@ Status Repository::delete_manifest(const std::string& tag_or_digest) const {
   const Caller caller(session_, name_, kDelete);
   CallSpec spec;
   spec.method = net::Method::del;
-  spec.url = endpoint_.url(name_.repository(), "manifests/" + tag_or_digest);
+  spec.url = caller.endpoint().url(name_.repository(), "manifests/" + tag_or_digest);
   ASSIGN_OR_RETURN(const net::Response response, caller.run(spec));
   const int status = response.head.status;
   if (status == 202 || status == 200 || status == 204) return {};
@@ -229,7 +251,7 @@ Status Repository::delete_manifest(const std::string& tag_or_digest) const {
 Result<std::vector<std::string>> Repository::tags() const {
   const Caller caller(session_, name_, kPull);
   CallSpec spec;
-  spec.url = endpoint_.url(name_.repository(), "tags/list?n=1000");
+  spec.url = caller.endpoint().url(name_.repository(), "tags/list?n=1000");
   std::vector<std::string> out;
   for (int page = 0; page < kMaxPages; ++page) {
     ASSIGN_OR_RETURN(const net::Response response, caller.run(spec));
@@ -245,7 +267,7 @@ Result<std::vector<std::string>> Repository::tags() const {
     const std::string next = next_link(response.head.headers);
     if (next.empty()) return out;
     if (out.size() > kMaxTags) break;
-    ASSIGN_OR_RETURN(spec.url, follow_location(endpoint_, spec.url, next));
+    ASSIGN_OR_RETURN(spec.url, follow_location(caller.endpoint(), spec.url, next));
   }
   return Error(Code::exhausted, Caller::doing(spec) + ": the list of tags does not end");
 }

@@ -68,12 +68,16 @@ class Repository {
 
   // Tag or digest -> descriptor. HEAD where the answer suffices, else GET.
   Result<oci::Descriptor> resolve(const std::string& tag_or_digest) const;
-  Result<ManifestBytes> get_manifest(const std::string& tag_or_digest) const;
+  Result<ManifestBytes> get_manifest(const std::string& tag_or_digest) const {
+    return get_manifest(tag_or_digest, Capability::resolve);
+  }
+  // `where` push: from the host that pushes go to, no mirror (which may be behind).
+  Result<ManifestBytes> get_manifest(const std::string& tag_or_digest, Capability where) const;
   Result<ManifestBytes> get_manifest(const oci::Digest& digest) const {
     return get_manifest(digest.str());
   }
 
-  // nullopt: not there.
+  // nullopt: not there. Both ask the host that pushes go to.
   Result<std::optional<uint64_t>> blob_size(const oci::Digest& digest) const;
   Result<bool> blob_exists(const oci::Digest& digest) const;
   // Whole and verified; exhausted where the descriptor says more than `cap`.
@@ -114,7 +118,6 @@ class Repository {
 
   std::shared_ptr<Session> session_;
   oci::Reference name_;
-  Endpoint endpoint_;
 };
 
 }  // namespace pagein::registry

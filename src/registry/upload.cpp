@@ -375,8 +375,9 @@ Result<bool> Repository::mount_blob(const oci::Digest& digest,
   const Caller caller(session_, name_, "pull,push");
   CallSpec spec;
   spec.method = net::Method::post;
-  spec.url = endpoint_.url(name_.repository(), "blobs/uploads/") + "?mount=" + digest.str() +
-             "&from=" + net::percent_encode(from.repository());
+  spec.url = caller.endpoint().url(
+      name_.repository(),
+      "blobs/uploads/?mount=" + digest.str() + "&from=" + net::percent_encode(from.repository()));
   spec.scope =
       "repository:" + name_.repository() + ":pull,push repository:" + from.repository() + ":pull";
   ASSIGN_OR_RETURN(const net::Response response, caller.run(spec));

@@ -13,12 +13,13 @@ class Registry:
 
     users: {name: password}, basic authentication.  token: a started TokenServer (then `users` must be None).
     ca: a PrivateCa, serves TLS.  storage: a folder to serve (kept); None is a temporary one.
+    client_ca: a PrivateCa whose certificates clients must show (with `ca`).
     netns, host: run inside that namespace on that address.  extra: more sections of the registry's configuration.
     The registry caches blob descriptors in memory: after changing a file on disk, restart() it if sizes changed.
     """
 
     def __init__(self, users=None, token=None, ca=None, storage=None, netns=None, host="127.0.0.1", port=None,
-                 extra=None):
+                 extra=None, client_ca=None):
         if users is not None and token is not None:
             raise ValueError("a registry has one kind of authentication")
         self.users = users
@@ -26,6 +27,7 @@ class Registry:
         self.port = port
         self._token = token
         self._ca = ca
+        self._client_ca = client_ca
         self._netns = netns
         self._extra = extra or {}
         self._storage = pathlib.Path(storage) if storage else None
@@ -160,6 +162,8 @@ class Registry:
         }
         if self._ca is not None:
             config["http"]["tls"] = {"certificate": str(self._cert), "key": str(self._key)}
+            if self._client_ca is not None:
+                config["http"]["tls"]["clientcas"] = [str(self._client_ca.cert_path)]
         if self.users is not None:
             config["auth"] = {"htpasswd": {"realm": "test", "path": str(self._folder / "htpasswd")}}
         if self._token is not None:
