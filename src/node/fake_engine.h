@@ -99,6 +99,7 @@ class FakeEngine : public mount::Engine {
   };
 
   std::string_view name() const override { return "fake"; }
+  bool serves_always() const override { return kind == mount::EngineKind::fuse; }
   Result<std::unique_ptr<mount::ImageMount>> mount(mount::ImageSpec spec) override {
     if (fail) return Error(fail_code, "told to fail");
     EXPECT_GT(std::filesystem::file_size(spec.metadata), 0u);
@@ -107,6 +108,8 @@ class FakeEngine : public mount::Engine {
     }
     ++mounts;
     mount::ImageMountState state;
+    state.engine = kind;
+    state.needs_daemon = kind == mount::EngineKind::fuse;
     for (const mount::ImageDevice& device : spec.devices) {
       if (device.file != nullptr) state.needs_daemon = true;
     }
@@ -132,6 +135,7 @@ class FakeEngine : public mount::Engine {
   }
   mount::EngineProbe probe(const std::filesystem::path&) override { return {.usable = true}; }
 
+  mount::EngineKind kind = mount::EngineKind::erofs;
   std::atomic<bool> fail = false;
   Code fail_code = Code::unsupported;
   bool fail_adopt = false;

@@ -53,6 +53,12 @@ void unmount_strays(const std::filesystem::path& dir, const std::set<uint64_t>& 
   }
 }
 
+// Whether the daemon reads local devices for such a mount, too. A successor may
+// then serve a device from elsewhere than its predecessor did.
+bool serves_local_devices(mount::EngineKind kind) {
+  return kind == mount::EngineKind::fuse || kind == mount::EngineKind::erofs_flat;
+}
+
 }  // namespace
 
 ImageMounts::ImageMounts(fetch::Context& context, Layers& layers, mount::Engine& engine,
@@ -509,6 +515,13 @@ Status ImageMounts::adopt(Chain& chain, MountRecord record, const Pagers& pagers
   if (mounted.unmounted && !fd) return Error(Code::not_found, "it is not mounted");
   if (record.state.needs_daemon && !fd) {
     return Error(Code::failed_precondition, "its descriptor was not kept");
+  }
+  if (serves_local_devices(record.state.engine)) {
+    // What has lost bytes since (a damaged store, an eviction) comes from the
+    // registry again, not from a data file with holes.
+    for (size_t i = 0; i < pagers.size(); ++i) {
+      record.local[i] = record.local[i] && pagers[i]->layer().complete();
+    }
   }
   mount::ImageSpec spec = spec_of(chain, record, pagers);
   auto adopted = mounted.unmounted

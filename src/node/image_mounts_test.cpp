@@ -330,6 +330,19 @@ TEST_F(ImageMountsTest, AMountWithoutDaemonNeedsNoDescriptor) {
   EXPECT_EQ(pin("a"), folder);
 }
 
+TEST_F(ImageMountsTest, WhereTheDaemonServesAllACompleteImageIsMountedOnce) {
+  engine_.kind = mount::EngineKind::fuse;
+  complete(0);
+  complete(1);
+  const auto folder = pin("a");
+  EXPECT_EQ(pin("b"), folder) << "it needs the daemon, but no better mount can be made";
+  restart(Kept::fds);
+  EXPECT_EQ(engine_.adoptions, 1);
+  EXPECT_TRUE(engine_.last.devices[0].file == nullptr);
+  EXPECT_EQ(pin("a"), folder);
+  EXPECT_EQ(engine_.mounts, 1);
+}
+
 TEST_F(ImageMountsTest, ADescriptorThatCannotBeContinuedIsGivenBackBeforeTheNextOne) {
   const auto folder = pin("a");
   engine_.fail_adopt = true;

@@ -57,7 +57,8 @@ class Kernel:
 
     def _load_order(self):
         """Modules as paths in the package's folder, each after what it needs; without what is built in."""
-        debian.run(["depmod", "-b", self._base, self.release])
+        if not (self._modules / "modules.dep").exists():
+            debian.run(["depmod", "-b", self._base, self.release])
         needs = {}
         for line in (self._modules / "modules.dep").read_text().splitlines():
             path, _, rest = line.partition(":")
