@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "apps/pagein/commands.h"
+#include "apps/pagein/estimate.h"
 #include "apps/pagein/progress.h"
 #include "convert/convert.h"
 #include "oci/reference.h"
@@ -27,6 +28,7 @@ struct Flags {
   size_t threads = 0;
   std::string suffix = "_accelerated";
   unsigned retries = 0;
+  bool dry_run = false;
   std::string output_json;
   bool json = false;
   bool no_cache = false;
@@ -350,31 +352,69 @@ Result<convert::StartupOptions> startup_options(const Flags& flags) {
   return options;
 }
 
-Result<std::vector<convert::ConvertReport>> convert_image(const Flags& flags,
-                                                          const std::vector<Target>& targets,
-                                                          Observer& observer) {
+// What the command line names, opened.
+struct Places {
+  std::shared_ptr<registry::ImageSource> source;
+  std::vector<std::shared_ptr<registry::ImageDestination>> destinations;
+  std::vector<oci::Platform> platforms;
+};
+
+Result<Places> open_places(const Flags& flags, const std::vector<Target>& targets) {
   std::vector<std::string> locations = {flags.source};
   for (const Target& target : targets) locations.push_back(target.destination);
   ASSIGN_OR_RETURN(const auto session, flags.registry.open(locations));
-  std::vector<std::shared_ptr<registry::ImageDestination>> destinations;
+  Places places;
   for (const Target& target : targets) {
     ASSIGN_OR_RETURN(const auto location, registry::parse_location(target.destination));
     ASSIGN_OR_RETURN(auto destination, registry::open_destination(location, session));
-    destinations.push_back(std::move(destination));
+    places.destinations.push_back(std::move(destination));
   }
   ASSIGN_OR_RETURN(const auto source_location, registry::parse_location(flags.source));
-  ASSIGN_OR_RETURN(const auto source, registry::open_source(source_location, session));
-  std::vector<oci::Platform> platforms;
+  ASSIGN_OR_RETURN(places.source, registry::open_source(source_location, session));
   for (const std::string& text : flags.platforms) {
     ASSIGN_OR_RETURN(oci::Platform platform, oci::Platform::parse(text));
-    platforms.push_back(std::move(platform));
+    places.platforms.push_back(std::move(platform));
   }
+  return places;
+}
+
+Result<convert::Estimate> estimate_image(const Flags& flags, const std::vector<Target>& targets) {
+  ASSIGN_OR_RETURN(Places places, open_places(flags, targets));
+  convert::EstimateOptions options;
+  options.platforms = std::move(places.platforms);
+  options.spacing = flags.spacing_kib << 10;
+  options.cache = flags.no_cache ? std::filesystem::path() : cache_dir();
+  if (flags.mode == "full") options.mode = convert::EstimateOptions::Mode::full;
+  std::vector<convert::EstimateTarget> estimated;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    estimated.push_back({targets[i].encoding, places.destinations[i].get()});
+  }
+  return convert::estimate_conversion(*places.source, estimated, options);
+}
+
+int run_estimate(const Flags& flags, const std::vector<Target>& targets) {
+  const auto estimate = estimate_image(flags, targets);
+  if (!estimate.ok()) return fail(estimate.error().with_context("convert " + flags.source));
+  std::vector<std::string> destinations;
+  for (const Target& target : targets) destinations.push_back(target.destination);
+  const std::string json = estimate_json(*estimate, destinations);
+  if (flags.json) std::fputs(json.c_str(), stdout);
+  else print_estimate(*estimate, destinations);
+  if (flags.output_json.empty()) return kOk;
+  const Status written = replace_file(flags.output_json, as_bytes(json));
+  return written.ok() ? kOk : fail(written.error());
+}
+
+Result<std::vector<convert::ConvertReport>> convert_image(const Flags& flags,
+                                                          const std::vector<Target>& targets,
+                                                          Observer& observer) {
+  ASSIGN_OR_RETURN(Places places, open_places(flags, targets));
   ASSIGN_OR_RETURN(auto startup, startup_options(flags));
   const auto cache = flags.no_cache ? std::filesystem::path() : cache_dir();
   const auto referrer = flags.no_referrer ? convert::Referrer::skip : convert::Referrer::publish;
   if (flags.mode == "index") {
     convert::ConvertOptions options;
-    options.platforms = std::move(platforms);
+    options.platforms = std::move(places.platforms);
     options.spacing = flags.spacing_kib << 10;
     options.max_index_share = static_cast<uint32_t>(flags.max_index_share * 100 + 0.5);
     options.parallel_layers = flags.jobs;
@@ -382,12 +422,13 @@ Result<std::vector<convert::ConvertReport>> convert_image(const Flags& flags,
     options.referrer = referrer;
     options.startup = std::move(startup);
     options.stop = &g_stop;
-    ASSIGN_OR_RETURN(auto report, convert::convert_to_index_only(*source, *destinations.front(),
-                                                                 options, observer));
+    ASSIGN_OR_RETURN(auto report,
+                     convert::convert_to_index_only(*places.source, *places.destinations.front(),
+                                                    options, observer));
     return std::vector<convert::ConvertReport>{std::move(report)};
   }
   convert::FullOptions options;
-  options.platforms = std::move(platforms);
+  options.platforms = std::move(places.platforms);
   options.chunk = flags.spacing_kib << 10;
   options.parallel_layers = flags.jobs;
   options.threads = flags.threads;
@@ -397,9 +438,9 @@ Result<std::vector<convert::ConvertReport>> convert_image(const Flags& flags,
   options.stop = &g_stop;
   std::vector<convert::FullTarget> full;
   for (size_t i = 0; i < targets.size(); ++i) {
-    full.push_back({targets[i].encoding, destinations[i].get()});
+    full.push_back({targets[i].encoding, places.destinations[i].get()});
   }
-  return convert::convert_to_full(*source, full, options, observer);
+  return convert::convert_to_full(*places.source, full, options, observer);
 }
 
 // Waits longer each time, at most half a minute; false: stopped meanwhile.
@@ -434,6 +475,7 @@ Result<std::vector<convert::ConvertReport>> convert_with_retries(
 int run_convert(const Flags& flags) {
   auto targets = targets_of(flags);
   if (!targets.ok()) return fail(targets.error());
+  if (flags.dry_run) return run_estimate(flags, *targets);
   ::signal(SIGINT, [](int) { g_stop = true; });
   ::signal(SIGTERM, [](int) { g_stop = true; });
   const auto begin = std::chrono::steady_clock::now();
@@ -513,6 +555,8 @@ void add_convert(CLI::App& app, Run* run) {
         return good ? std::string() : std::string("cannot be a part of a tag");
       })
       ->capture_default_str();
+  command->add_flag("--dry-run", flags->dry_run,
+                    "Write nothing; say what it would read, write and take");
   command
       ->add_option("--retry", flags->retries,
                    "Go on this often after failures of the network or of a registry")

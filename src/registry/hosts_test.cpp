@@ -101,8 +101,9 @@ class MirrorTest : public ::testing::Test {
     make_session();
   }
   void make_session() {
-    const std::string dir =
-        dir_.path().string() + "/" + registry_.reference().host().replace(9, 1, "_") + "_";
+    std::string host = registry_.reference().host();
+    host.replace(host.find(':'), 1, "_");
+    const std::string dir = dir_.path().string() + "/" + host + "_";
     EXPECT_TRUE(make_dirs(dir).ok());
     const std::string text = "[host.\"" + mirror_.server().url("") + "\"]\n";
     EXPECT_TRUE(replace_file(dir + "/hosts.toml", as_bytes(text)).ok());

@@ -60,3 +60,24 @@ def test_a_registry_that_is_away_is_tried_again(pagein, own_registry, layout):
     own_registry.stop()
     done = pagein.run("convert", "--retry", "1", reference, check=False, timeout=300)
     assert done.returncode == 1 and done.stderr.count("trying again (1 of 1)") == 1
+
+
+@pytest.mark.parametrize("mode", ["index", "full"])
+def test_a_dry_run_writes_nothing_and_comes_near(pagein, images, tmp_path, mode):
+    layout = tmp_path / "out"
+    words = ["convert", "--mode", mode, "--no-cache", f"oci:{images('python')}", f"oci:{layout}:python"]
+    guess = pagein.json(*words, "--dry-run")
+    assert guess["dry_run"]
+    assert [path for path in (layout / "blobs").rglob("*") if path.is_file()] == []
+    assert "before a start" in pagein.text(*words, "--dry-run")
+    done = pagein.json(*words, timeout=600)
+    made = done["images"] if mode == "full" else [done]
+    assert [image["destination"] for image in guess["images"]] == [image["destination"] for image in made]
+    for guessed, image in zip(guess["images"], made):
+        assert 0.6 < guessed["layer_bytes"] / image["layer_bytes"] < 1.6
+        written = image["layer_bytes"] + image["index_bytes"]
+        assert 0.6 < guessed["write_bytes"] / written < 1.6
+    if mode == "index":
+        again = pagein.json(*words, "--dry-run")
+        assert {layer["state"] for layer in again["layers"]} == {"ready"}
+        assert again["read_bytes"] == again["images"][0]["write_bytes"] == 0
