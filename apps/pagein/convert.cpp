@@ -383,6 +383,7 @@ Result<convert::Estimate> estimate_image(const Flags& flags, const std::vector<T
   convert::EstimateOptions options;
   options.platforms = std::move(places.platforms);
   options.spacing = flags.spacing_kib << 10;
+  options.max_index_share = static_cast<uint32_t>(flags.max_index_share * 100 + 0.5);
   options.cache = flags.no_cache ? std::filesystem::path() : cache_dir();
   if (flags.mode == "full") options.mode = convert::EstimateOptions::Mode::full;
   std::vector<convert::EstimateTarget> estimated;

@@ -102,8 +102,8 @@ Result<Estimate> Estimator::run() {
   result_.base = base.root;
   result_.images.resize(targets_.size());
   if (!is_full()) {
-    published_ =
-        find_published_indexes(*targets_.front().destination, index_settings(options_.spacing));
+    published_ = find_published_indexes(*targets_.front().destination,
+                                        index_settings(options_.spacing, options_.max_index_share));
   }
   for (const LayerJob& job : plan.jobs) RETURN_IF_ERROR(do_layer(job));
   return std::move(result_);
@@ -117,7 +117,8 @@ bool Estimator::find_index(const LayerJob& job, LayerEstimate* layer) {
     layer->head_bytes = it->second.head_size;
     return true;
   }
-  const auto cached = cache_.find(job.layer.digest, std::to_string(options_.spacing));
+  const auto cached =
+      cache_.find(job.layer.digest, index_settings(options_.spacing, options_.max_index_share));
   if (!cached) return false;
   layer->index_bytes = cached->index.head.size() + cached->index.checkpoints.size();
   layer->head_bytes = cached->index.head.size();

@@ -20,6 +20,7 @@ struct EstimateTarget {
 struct EstimateOptions {
   std::vector<oci::Platform> platforms;  // empty: all
   uint64_t spacing = 256 << 10;
+  uint32_t max_index_share = 500;  // as in ConvertOptions
   enum class Mode { index_only, full } mode = Mode::index_only;
   std::filesystem::path cache;  // of indexes; empty: none
 };
