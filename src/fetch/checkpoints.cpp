@@ -16,7 +16,8 @@ class Checkpoints::Sink : public registry::BlobSink {
  public:
   explicit Sink(std::shared_ptr<Checkpoints> owner) : owner_(std::move(owner)) {}
   void on_data(ByteView bytes) override { owner_->on_data(bytes); }
-  void on_done(Status status) override { owner_->on_done(status); }
+  // What came of a read that failed serves as well as the whole.
+  void on_done(Status) override {}
 
  private:
   const std::shared_ptr<Checkpoints> owner_;
@@ -72,12 +73,6 @@ void Checkpoints::on_data(ByteView bytes) {
   bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
 }
 
-// What came of a read that failed serves as well as the whole.
-void Checkpoints::on_done(const Status&) {
-  MutexLock lock(mutex_);
-  source_.reset();
-}
-
 std::optional<Bytes> Checkpoints::find(size_t span) const {
   const index::Span& start = index_->spans[span];
   if (start.payload_size == 0) return Bytes();
@@ -98,6 +93,18 @@ void Checkpoints::drop() {
     id = std::exchange(read_, 0);
   }
   if (source && id != 0) source->cancel(id);
+}
+
+void Checkpoints::distrust() {
+  std::shared_ptr<registry::BlobSource> source;
+  registry::ReadId id;
+  {
+    MutexLock lock(mutex_);
+    source = source_;
+    id = read_;
+  }
+  drop();
+  if (source && id != 0) source->distrust(id);
 }
 
 }  // namespace pagein::fetch

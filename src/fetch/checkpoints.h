@@ -42,11 +42,12 @@ class Checkpoints : public std::enable_shared_from_this<Checkpoints> {
   // Ends the reading and forgets what came: the layer is complete, or a payload
   // was not right. Nothing is loaded any more.
   void drop();
+  // The same, and its source is told so.
+  void distrust();
 
  private:
   class Sink;
   void on_data(ByteView bytes);
-  void on_done(const Status& status);
   void release() REQUIRES(mutex_);
 
   const std::shared_ptr<const index::LayerIndex> index_;
@@ -57,7 +58,7 @@ class Checkpoints : public std::enable_shared_from_this<Checkpoints> {
   bool dropped_ GUARDED_BY(mutex_) = false;
   uint64_t taken_ GUARDED_BY(mutex_) = 0;                            // of the budget
   Bytes bytes_ GUARDED_BY(mutex_);                                   // from the section's start on
-  std::shared_ptr<registry::BlobSource> source_ GUARDED_BY(mutex_);  // while reading
+  std::shared_ptr<registry::BlobSource> source_ GUARDED_BY(mutex_);  // from the read on
   registry::ReadId read_ GUARDED_BY(mutex_) = 0;
 };
 

@@ -360,7 +360,7 @@ void Flight::retry_or_end(Error error) {
   const bool wrong_bytes = error.code == Code::corrupt_input;
   if (wrong_bytes) {
     context_.counters().verify_failures++;
-    checkpoints_->drop();
+    checkpoints_->distrust();
   }
   decoding_ = false;
   if (!may_retry(error)) {

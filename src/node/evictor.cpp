@@ -82,6 +82,16 @@ store::LayerStore::Evicted Evictor::make_room(std::optional<uint64_t> target) {
   return evicted;
 }
 
+// True where it was ended meanwhile.
+bool Evictor::rest() {
+  const auto until = std::chrono::steady_clock::now() + kRest;
+  MutexLock lock(mutex_);
+  while (!stopping_) {
+    if (wake_.wait_until(mutex_, until) == std::cv_status::timeout) break;
+  }
+  return stopping_;
+}
+
 void Evictor::loop() {
   bool said = false;
   uint64_t counted = 0;
@@ -107,12 +117,8 @@ void Evictor::loop() {
           {{"bytes", store_.space().used()}, {"limit", store_.space().limit()}});
     }
     said = true;
-    const auto until = std::chrono::steady_clock::now() + kRest;
-    MutexLock lock(mutex_);
-    while (!stopping_) {
-      if (wake_.wait_until(mutex_, until) == std::cv_status::timeout) break;
-    }
-    if (stopping_) return;
+    if (rest()) return;
+    store_.recount();  // calls again while it is so
   }
 }
 

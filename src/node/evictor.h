@@ -43,6 +43,7 @@ class Evictor {
 
  private:
   void loop();
+  bool rest();
   uint64_t target() const;
 
   store::LayerStore& store_;

@@ -38,10 +38,14 @@ Status Node::open(std::vector<mount::StoredFd> fds) {
       [this](const std::shared_ptr<fetch::LayerPager>& pager) { on_settled(pager); });
   RETURN_IF_ERROR(open_mounts(std::move(fds)));
   restore_manual();
-  evictor_ = std::make_unique<Evictor>(*store_, config_.root,
-                                       EvictorOptions{.max_bytes = config_.store.max_bytes,
-                                                      .max_percent = config_.store.max_percent,
-                                                      .let_go = [this] { forget_served(); }});
+  EvictorOptions eviction;
+  eviction.max_bytes = config_.store.max_bytes;
+  eviction.max_percent = config_.store.max_percent;
+  eviction.let_go = [this] {
+    forget_served();
+    mounts_->drop_ended();
+  };
+  evictor_ = std::make_unique<Evictor>(*store_, config_.root, std::move(eviction));
   syncer_ = std::thread([this] { guard("store-sync", [this] { sync_loop(); }); });
   cleaner_ = std::thread([this] { guard("clean-up", [this] { clean_up_loop(); }); });
   return {};

@@ -276,7 +276,14 @@ Result<std::vector<RegistryHost>> load_certificates(const std::filesystem::path&
     tls->client_cert_file = file.string();
     tls->client_key_file = key.string();
   }
-  if (!registry.ca_files.empty() || !tls->client_cert_file.empty()) registry.tls = std::move(tls);
+  if (!registry.ca_files.empty() || !tls->client_cert_file.empty()) {
+    registry.tls = std::move(tls);
+    // Who has certificates speaks TLS, on loopback too.
+    constexpr std::string_view kPlain = "http://";
+    if (registry.origin.starts_with(kPlain)) {
+      registry.origin = "https://" + registry.origin.substr(kPlain.size());
+    }
+  }
   return std::vector<RegistryHost>{std::move(registry)};
 }
 

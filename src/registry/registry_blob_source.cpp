@@ -68,7 +68,12 @@ std::vector<RegistryBlobSource::HostPtr> RegistryBlobSource::route(const oci::Di
   return out;
 }
 
+// After a cancel() that is on its way, and before the reads that follow begin.
 void RegistryBlobSource::distrust(ReadId id) {
+  session_->client().run_after({}, [self = shared_from_this(), id] { self->distrust_ended(id); });
+}
+
+void RegistryBlobSource::distrust_ended(ReadId id) {
   const net::Clock::time_point now = session_->scheduler().now();
   std::vector<HostPtr> hosts;
   {

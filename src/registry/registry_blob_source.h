@@ -48,6 +48,7 @@ class RegistryBlobSource : public BlobSource,
 
  private:
   friend class ReadOperation;
+  void distrust_ended(ReadId id);
   struct Target {
     std::string url;
     net::Clock::time_point forget_at;

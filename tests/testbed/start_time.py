@@ -17,6 +17,7 @@ from testbed.pageind import Pageind
 from testbed.process import TestbedError, free_port, wait_until
 
 ACCELERATED = "_accelerated"
+RECORDED = "_recorded"
 _READY_SECONDS = 120
 _COMPLETE_SECONDS = 180
 
@@ -103,12 +104,26 @@ def measure_local(link, registry, app):
     return starts[1], starts[2]
 
 
-def measure_lazy(link, registry, app, wait_complete=True, config=None):
+def convert_recorded(registry, app):
+    """Records a start of the accelerated image and converts the base image with that, to the suffix RECORDED."""
+    settings = {"registry": {"plain_http": [registry.address]}}
+    base = registry.ref(app.repository)
+    with Pageind(settings) as pageind:
+        port = free_port()
+        trace = pageind.folder / "trace.json"
+        Pagein().run("record", "--plain-http", "--socket", pageind.control, "--env", f"PORT={port}", "--output", trace,
+                     "--timeout", _READY_SECONDS, "--until", f"http:http://127.0.0.1:{port}{app.ready_path}",
+                     base + ACCELERATED, timeout=2 * _READY_SECONDS)
+        Pagein().run("convert", "--plain-http", "--startup-trace", trace, "--target-suffix", RECORDED, base,
+                     timeout=600)
+
+
+def measure_lazy(link, registry, app, wait_complete=True, config=None, suffix=ACCELERATED):
     """Pagein: put the image's mounts up, start, load the rest behind it."""
     settings = {"trust": {"repositories": [registry.address + "/*"]},
                 "registry": {"plain_http": [registry.address]}, **(config or {})}
     with Pageind(settings) as pageind, Containerd(snapshotters={"pagein": pageind.address}) as containerd:
-        ref = registry.ref(app.repository) + ACCELERATED
+        ref = registry.ref(app.repository) + suffix
         _make_cold(registry)
         clock = _Clock(link)
         start = Start()
