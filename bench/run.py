@@ -13,10 +13,15 @@ CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT / "tests"))
 
 import bench_convert  # noqa: E402
+import bench_io  # noqa: E402
+import bench_scale  # noqa: E402
 import bench_start  # noqa: E402
 from images import catalogue  # noqa: E402
 from images.debian import BuildError  # noqa: E402
 from testbed import Containerd, Pagein, Pageind, Registry, ShapedLink, TestbedError, sweep  # noqa: E402
+
+
+PARTS = {"convert": bench_convert, "start": bench_start, "io": bench_io, "scale": bench_scale}
 
 
 def main():
@@ -29,9 +34,9 @@ def main():
             raise BuildError(reason)
         layout = catalogue.layout(options.image)
         sections = [machine(options)]
-        for bench in (bench_convert, bench_start):
-            print(f"{bench.__doc__.splitlines()[0]}", flush=True)
-            sections.append(bench.run(options, layout))
+        for name in options.only or PARTS:
+            print(PARTS[name].__doc__.splitlines()[0], flush=True)
+            sections.append(PARTS[name].run(options, layout))
             options.output.write_text("\n".join(sections))
         print(f"written: {options.output}")
         return 0
@@ -50,6 +55,8 @@ def parse_arguments():
     parser.add_argument("--rate", default="300mbit", help="of the registry's link (default: %(default)s)")
     parser.add_argument("--latency", type=float, default=0, metavar="MS",
                         help="added round trip of the registry's link (default: none)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART",
+                        help=f"these parts alone: {', '.join(PARTS)} (default: all)")
     parser.add_argument("--output", type=pathlib.Path, default=CHECKOUT / "bench/RESULTS.md")
     parser.add_argument("--note", default="", help="a sentence about the circumstances, for the report")
     options = parser.parse_args()

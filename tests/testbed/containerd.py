@@ -238,23 +238,40 @@ class Containerd:
             if snapshotter == "overlayfs":
                 self.ctr("images", "mount", ref, point)
             else:
-                run_command(["sh", "-ec", self._view(snapshotter, key, self.chain_id(ref), point)])
+                run_command(["sh", "-ec", self._snapshot("view", snapshotter, key, self.chain_id(ref), point)])
             yield pathlib.Path(point)
         finally:
             sweep.unmount_at_or_below(point)
             self.ctr("snapshots", "--snapshotter", snapshotter, "rm", key, check=False)
             shutil.rmtree(point, ignore_errors=True)
 
-    def _view(self, snapshotter, key, parent, point):
-        """Makes a view that the collector leaves alone; the commands that mount it at `point`."""
+    @contextlib.contextmanager
+    def mounted_container_root(self, ref, snapshotter="overlayfs", chain=None):
+        """Mounts what a new container of an image would have as its root, writable, below this containerd's folder.
+
+        chain: the image's chain ID, where the caller knows it and counts the time.
+        """
+        name = new_container_id()
+        point = self._folder / f"root-{name}"
+        point.mkdir()
+        try:
+            run_command(["sh", "-ec", self._snapshot("prepare", snapshotter, name, chain or self.chain_id(ref), point)])
+            yield pathlib.Path(point)
+        finally:
+            sweep.unmount_at_or_below(point)
+            self.ctr("snapshots", "--snapshotter", snapshotter, "rm", name, check=False)
+            shutil.rmtree(point, ignore_errors=True)
+
+    def _snapshot(self, kind, snapshotter, key, parent, point):
+        """Makes a snapshot ("view", "prepare") that the collector leaves alone; the commands that mount it at `point`."""
         for attempt in range(5):
-            command = self.ctr("snapshots", "--snapshotter", snapshotter, "view", "--target", point, key, parent).stdout
-            # A collection that runs just now may take the view before it is labelled.
+            command = self.ctr("snapshots", "--snapshotter", snapshotter, kind, "--target", point, key, parent).stdout
+            # A collection that runs just now may take the snapshot before it is labelled.
             labelled = self.ctr("snapshots", "--snapshotter", snapshotter, "label", key, "containerd.io/gc.root=view",
                                 check=False)
             if labelled.returncode == 0:
                 return command
-        raise CtrError(f"view {key} was collected {attempt + 1} times", labelled.stderr)
+        raise CtrError(f"{kind} {key} was collected {attempt + 1} times", labelled.stderr)
 
     def log_text(self):
         return self._process.log_text()
